@@ -1,0 +1,66 @@
+"""What the rest of tfllm asks of a tokenizer."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+    import tokenizers
+
+__all__ = ["Tokenizer"]
+
+
+class Tokenizer(Protocol):
+    """One tokenizer in two views: in graph for serving, Hugging Face's fast one for bulk work.
+
+    Both give the same ids for every text. An implementation is a `tf.Module`, so that its tables
+    are saved with a model that holds it.
+
+    Attributes:
+        vocabulary_size: number of ids; every id is in `[0, vocabulary_size)`.
+        bos_id: id that starts a document, or None.
+        eos_id: id that ends a document, or None.
+        pad_id: id that fills rows, or None where the vocabulary has none.
+        special_tokens: text of each special token → id.
+        fast: Hugging Face's view of the same tokenizer.
+        fingerprint: hexadecimal digest of everything that decides ids; equal means interchangeable.
+    """
+
+    @property
+    def vocabulary_size(self) -> int: ...
+    @property
+    def bos_id(self) -> int | None: ...
+    @property
+    def eos_id(self) -> int | None: ...
+    @property
+    def pad_id(self) -> int | None: ...
+    @property
+    def special_tokens(self) -> dict[str, int]: ...
+    @property
+    def fast(self) -> tokenizers.Tokenizer: ...
+    @property
+    def fingerprint(self) -> str: ...
+
+    def tokenize(self, texts: tf.Tensor) -> tf.RaggedTensor:
+        """Turn `<string>[batch]` of UTF-8 into `<int32>[batch, (tokens)]`."""
+        ...
+
+    def tokenize_with_offsets(
+        self, texts: tf.Tensor
+    ) -> tuple[tf.RaggedTensor, tf.RaggedTensor, tf.RaggedTensor]:
+        """Like `tokenize`, with each token's first byte and the byte after its last.
+
+        Returns:
+            ids, starts, ends: `<int32>[batch, (tokens)]` each; bytes count from the row's start.
+        """
+        ...
+
+    def detokenize(self, ids: tf.RaggedTensor) -> tf.Tensor:
+        """Turn `<int32>[batch, (tokens)]` into `<string>[batch]` of valid UTF-8."""
+        ...
+
+    def save(self, folder: str | Path) -> None:
+        """Write the files from which `tfllm.text.load` and transformers read it back."""
+        ...
