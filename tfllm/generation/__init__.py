@@ -1,0 +1,1 @@
+"""Generation: one decode loop over a pre-allocated cache, and how the next token is chosen."""

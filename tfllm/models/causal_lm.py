@@ -1,0 +1,282 @@
+"""A language model that predicts the next token: a GPT-2 backbone and a head of our own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import tensorflow as tf
+import tf_keras as keras
+from transformers import GPT2Config, TFGPT2Model
+
+from tfllm.generation.decode import Sampling, decode
+from tfllm.losses import linear_cross_entropy
+from tfllm.models import checkpoint_files, gpt2, gpt2_weights
+from tfllm.training.step import SummedLossModel
+
+__all__ = ["CausalLM"]
+
+
+class CausalLM(SummedLossModel):
+    """Maps token ids to the logits of each next token, through a `TFGPT2Model`.
+
+    Features are a dictionary of `<int32>[batch, positions]` tensors: `input_ids`, and where they
+    are needed `attention_mask` (1 real, 0 padding, on either side or in the middle),
+    `position_ids`, `segment_ids` (packed documents do not see each other); or `input_ids` alone.
+    A batch for `fit` is `(features, targets, weights)`: `targets[b, t]` is the id that follows
+    position t, `weights[b, t]` is 0 where nothing is to be learnt.
+
+    The head is the transposed word embedding, or a matrix of its own where the configuration says
+    `tie_word_embeddings: false`.
+
+    Example:
+        >>> model = CausalLM.from_config(GPT2Config(vocab_size=10, n_embd=8, n_layer=2, n_head=2))
+        >>> model(tf.constant([[1, 2, 3]])).shape
+        TensorShape([1, 3, 10])
+        >>> model.compile(optimizer="adam")
+        >>> model.fit(batches)  # doctest: +SKIP
+
+    Reference:
+        Radford et al., Language Models are Unsupervised Multitask Learners, 2019.
+    """
+
+    def __init__(
+        self, backbone: TFGPT2Model, *, seed: int = 0, name: str | None = "causal_lm"
+    ) -> None:
+        """Put a head on a backbone.
+
+        Args:
+            backbone: its `config.tie_word_embeddings` decides the head. It is used as it is, not
+                copied.
+            seed: decides dropout, together with the optimizer's step.
+            name: of the Keras model.
+        """
+        super().__init__(seed=seed, name=name)
+        if not backbone.built:
+            backbone.build_in_name_scope()
+        self.config = backbone.config
+        self.backbone = backbone
+        self.lm_head = None
+        if not self.config.tie_word_embeddings:
+            self.lm_head = self.add_weight(
+                name="lm_head",
+                shape=[self.config.vocab_size, self.config.n_embd],
+                initializer=keras.initializers.TruncatedNormal(
+                    stddev=self.config.initializer_range
+                ),
+            )
+        self.built = True
+
+    @classmethod
+    def from_config(cls, config: GPT2Config | Mapping[str, Any], *, seed: int = 0) -> CausalLM:
+        """Create a model with GPT-2's random initial weights (see `gpt2.create_backbone`).
+
+        Args:
+            config: a `GPT2Config`, or its dictionary.
+            seed: decides dropout. The initial weights follow `tf.random.set_seed`.
+        """
+        if isinstance(config, Mapping):
+            config = GPT2Config(**config)
+        return cls(gpt2.create_backbone(config), seed=seed)
+
+    def get_config(self) -> dict[str, Any]:
+        """Return the backbone's configuration, which `from_config` takes."""
+        return self.config.to_dict()
+
+    @classmethod
+    def from_pretrained(cls, name_or_folder: str | Path, *, seed: int = 0) -> CausalLM:
+        """Load a GPT-2 from a transformers folder or from the hub.
+
+        Reads `config.json` and safetensors of PyTorch's layout; torch need not be installed.
+
+        Raises:
+            InputError: if the weights are missing, damaged, or another architecture's.
+        """
+        config = GPT2Config(**checkpoint_files.read_config(name_or_folder, "gpt2"))
+        tensors = checkpoint_files.read_weights(name_or_folder)
+        model = cls.from_config(config, seed=seed)
+        gpt2_weights.assign_weights(model._weight_table(), tensors, source=str(name_or_folder))
+        return model
+
+    def save_pretrained(self, folder: str | Path, tokenizer: Any = None) -> None:
+        """Write a folder that transformers loads, in PyTorch too.
+
+        Args:
+            folder: a new one; it appears whole or not at all.
+            tokenizer: a `tfllm.text.Tokenizer`, whose files are put beside the weights.
+
+        Raises:
+            InputError: if the folder exists or can't be written.
+        """
+        config = self.config.to_diff_dict() | {"architectures": ["GPT2LMHeadModel"]}
+        weights = gpt2_weights.collect_weights(self._weight_table())
+        checkpoint_files.write_folder(folder, config, weights, tokenizer)
+
+    def _weight_table(self) -> list[gpt2_weights.NamedWeight]:
+        return gpt2_weights.weight_table(self.backbone, self.lm_head)
+
+    def call(self, features: Any, training: bool = False) -> tf.Tensor:
+        """Return the logits of each next token, `<float32>[batch, positions, words]`."""
+        features = _as_features(features)
+        seed = None
+        if training and getattr(self, "optimizer", None) is not None:
+            step = tf.cast(self.optimizer.iterations, tf.int64)
+            seed = tf.stack([tf.constant(self.seed, tf.int64), step])
+        hidden = self.hidden_states(features, training=training, dropout_seed=seed)
+        return self.logits(hidden)
+
+    def hidden_states(
+        self,
+        features: Mapping[str, tf.Tensor],
+        *,
+        training: bool = False,
+        dropout_seed: tf.Tensor | None = None,
+    ) -> tf.Tensor:
+        """Return the backbone's last states, `<float>[batch, positions, hidden_dim]`."""
+        return gpt2.hidden_states(
+            self.backbone,
+            features["input_ids"],
+            attention_mask=features.get("attention_mask"),
+            position_ids=features.get("position_ids"),
+            segment_ids=features.get("segment_ids"),
+            training=training,
+            dropout_seed=dropout_seed,
+        )
+
+    def logits(self, hidden: tf.Tensor) -> tf.Tensor:
+        """Turn `<float>[…, hidden_dim]` into `<float32>[…, words]`."""
+        hidden = tf.cast(hidden, tf.float32)
+        flat = tf.reshape(hidden, [-1, self.config.n_embd])
+        scores = tf.matmul(flat, self._head_table(), transpose_b=True)
+        shape = tf.concat([tf.shape(hidden)[:-1], [self.config.vocab_size]], axis=0)
+        scores = tf.reshape(scores, shape)
+        return tf.ensure_shape(scores, [*hidden.shape[:-1], self.config.vocab_size])
+
+    def _head_table(self) -> tf.Tensor:
+        """`<float32>[words, hidden_dim]`."""
+        table = self.lm_head if self.lm_head is not None else self._word_embeddings()
+        return tf.cast(table, tf.float32)
+
+    def _word_embeddings(self) -> tf.Variable:
+        return self.backbone.transformer.wte.embeddings
+
+    def loss_sum_and_weight(
+        self,
+        features: Any,
+        targets: tf.Tensor,
+        weights: tf.Tensor,
+        *,
+        training: bool,
+        dropout_seed: tf.Tensor | None = None,
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """Sum the cross-entropy of the targets, in nats, and their weights.
+
+        Logits are made only where the weight is not 0, and never all at once.
+
+        Args:
+            features: see the class.
+            targets: `<int>[batch, positions]`.
+            weights: `<float>[batch, positions]`.
+            training: whether dropout acts and a gradient will be asked for.
+            dropout_seed: `<int64>[2]`.
+
+        Returns:
+            `Σ weights · loss` and `Σ weights`, `<float32>[]` each.
+        """
+        hidden = self.hidden_states(
+            _as_features(features), training=training, dropout_seed=dropout_seed
+        )
+        weights = tf.cast(weights, tf.float32)
+        learnt = weights != 0.0
+        loss = linear_cross_entropy(
+            tf.boolean_mask(hidden, learnt),
+            self._head_table(),
+            tf.boolean_mask(targets, learnt),
+            tf.boolean_mask(weights, learnt),
+            differentiable=training,
+        )
+        return loss, tf.reduce_sum(weights)
+
+    def predict_step(self, data: Any) -> tf.Tensor:
+        """Give `predict` what comes next after each row: `<float32>[batch, words]` logits.
+
+        The logits of all positions of all rows would fill memory; they are `model(features)`.
+        """
+        features, _, _ = keras.utils.unpack_x_y_sample_weight(data)
+        features = _as_features(features)
+        hidden = self.hidden_states(features)
+        mask = features.get("attention_mask")
+        if mask is None:
+            return self.logits(hidden[:, -1])
+        steps = tf.range(tf.shape(mask)[1])
+        last = tf.reduce_max(tf.where(tf.cast(mask, tf.bool), steps, 0), axis=1)
+        return self.logits(tf.gather(hidden, last, batch_dims=1))
+
+    @property
+    def max_positions(self) -> int:
+        """Positions that a row may have."""
+        return self.config.n_positions
+
+    def read_prompt(
+        self, input_ids: tf.Tensor, attention_mask: tf.Tensor, columns: tf.Tensor
+    ) -> tuple[tf.Tensor, list[gpt2.KeyValues]]:
+        """Run left-padded prompts for the decode loop (see `generation.decode.Decodable`)."""
+        hidden, key_values = gpt2.prefill(
+            self.backbone, input_ids, attention_mask=attention_mask
+        )
+        room = columns - tf.shape(input_ids)[1]
+        padding = [[0, 0], [0, 0], [0, room], [0, 0]]
+        cache = [gpt2.KeyValues(*(tf.pad(t, padding) for t in pair)) for pair in key_values]
+        return self.logits(hidden[:, -1]), cache
+
+    def read_token(
+        self,
+        token: tf.Tensor,
+        position: tf.Tensor,
+        visible: tf.Tensor,
+        cache: list[gpt2.KeyValues],
+        column: tf.Tensor,
+    ) -> tuple[tf.Tensor, list[gpt2.KeyValues]]:
+        """Run one more token of each row (see `generation.decode.Decodable`)."""
+        hidden, cache = gpt2.decode_step(
+            self.backbone, token, position, visible, cache, column
+        )
+        return self.logits(hidden[:, -1]), cache
+
+    def generate(
+        self,
+        input_ids: tf.Tensor | tf.RaggedTensor,
+        *,
+        max_new_tokens: int | tf.Tensor = 64,
+        sampling: Sampling | None = None,
+        eos_id: int | None = None,
+    ) -> tf.RaggedTensor:
+        """Continue each row of ids; the same code in Python, in a graph and in a bundle.
+
+        Args:
+            input_ids: `<int32>[batch, (positions)]`, ragged or dense; no row empty.
+            max_new_tokens: at most so many for each row, `<int32>[]` or `[batch]`.
+            sampling: how the next token is chosen; None for the likeliest one.
+            eos_id: a row ends when it is produced; it is not part of the result.
+
+        Returns:
+            `<int32>[batch, (new tokens)]`, the new ids alone.
+
+        Raises:
+            InvalidArgumentError: if a prompt and its new tokens exceed the backbone's positions,
+                or a row is empty.
+        """
+        return decode(
+            self,
+            input_ids,
+            max_new_tokens=max_new_tokens,
+            sampling=sampling,
+            eos_id=eos_id,
+        )
+
+
+def _as_features(features: Any) -> Mapping[str, tf.Tensor]:
+    if isinstance(features, Mapping):
+        return features
+    return {"input_ids": tf.convert_to_tensor(features)}

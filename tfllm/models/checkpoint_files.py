@@ -1,0 +1,165 @@
+"""Transformers folders: find them, read their weights, write them whole.
+
+Only safetensors are read: no pickle, no code from the folder, and torch need not be installed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tfllm.errors import InputError
+
+__all__ = ["read_config", "read_weights", "write_folder"]
+
+_WEIGHTS = "model.safetensors"
+_INDEX = "model.safetensors.index.json"
+
+
+def read_config(name_or_folder: str | Path, model_type: str) -> dict[str, Any]:
+    """Read `config.json` and see that it is of the family `model_type`.
+
+    Raises:
+        InputError: if there is none, it is not JSON, or it is of another architecture.
+    """
+    path = _find(name_or_folder, "config.json")
+    if path is None:
+        raise InputError(
+            f"{name_or_folder} holds no config.json, so it is not a transformers folder"
+        )
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} can't be read as JSON: {error}") from error
+    found = config.get("model_type") if isinstance(config, dict) else None
+    if found != model_type:
+        raise InputError(
+            f"{name_or_folder} holds a model of the type {found!r} ({path.name}), and this needs "
+            f"{model_type!r}. Give a {model_type} checkpoint"
+        )
+    return config
+
+
+def read_weights(name_or_folder: str | Path) -> dict[str, np.ndarray]:
+    """Read `model.safetensors`, or the shards that its index lists: name → array.
+
+    bfloat16 and float16 come as float32.
+
+    Raises:
+        InputError: if there is none, or a file is damaged.
+    """
+    whole = _find(name_or_folder, _WEIGHTS)
+    if whole is not None:
+        return _read_safetensors(whole)
+    index = _find(name_or_folder, _INDEX)
+    if index is None:
+        raise InputError(_no_weights(name_or_folder))
+    shards = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+    tensors: dict[str, np.ndarray] = {}
+    for shard in shards:
+        path = _find(name_or_folder, Path(shard).name)
+        if path is None:
+            raise InputError(f"{index} names {shard}, which is not there")
+        tensors.update(_read_safetensors(path))
+    return tensors
+
+
+def _no_weights(name_or_folder: str | Path) -> str:
+    message = f"{name_or_folder} holds no weights: {_WEIGHTS} is missing"
+    folder = Path(name_or_folder)
+    if folder.is_dir() and list(folder.glob("*.bin")):
+        message += (
+            ". Its *.bin files are pickles, which run code when read; open the model with "
+            "transformers and save it again to get safetensors"
+        )
+    return message
+
+
+def _read_safetensors(path: Path) -> dict[str, np.ndarray]:
+    import safetensors.tensorflow
+    import tensorflow as tf
+
+    try:
+        with tf.device("CPU"):
+            tensors = safetensors.tensorflow.load_file(str(path))
+    except Exception as error:  # safetensors raises its own type for every kind of damage
+        raise InputError(f"{path} can't be read as safetensors: {error}") from error
+    half = (tf.bfloat16, tf.float16)
+    return {
+        name: (tf.cast(tensor, tf.float32) if tensor.dtype in half else tensor).numpy()
+        for name, tensor in tensors.items()
+    }
+
+
+def _find(name_or_folder: str | Path, file_name: str) -> Path | None:
+    """A file of a local folder or of a hub repository; None where it does not exist."""
+    folder = Path(name_or_folder)
+    if folder.is_dir():
+        return folder / file_name if (folder / file_name).is_file() else None
+    if folder.exists() or os.sep in str(name_or_folder).strip(os.sep).replace("/", "", 1):
+        raise InputError(f"{name_or_folder} is not a folder. Give a transformers folder")
+    return _find_on_hub(str(name_or_folder), file_name)
+
+
+def _find_on_hub(name: str, file_name: str) -> Path | None:
+    from transformers.utils import cached_file
+
+    try:
+        path = cached_file(
+            name,
+            file_name,
+            _raise_exceptions_for_missing_entries=False,
+        )
+    except (OSError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise InputError(
+            f"{name!r} is no local folder and can't be had from the hub ({reason}). "
+            "Give the path of a local transformers folder, or check name and network"
+        ) from error
+    return None if path is None else Path(path)
+
+
+def write_folder(
+    folder: str | Path, config: Mapping[str, Any], weights: Mapping[str, np.ndarray], tokenizer: Any
+) -> None:
+    """Write a transformers folder under a hidden name and rename it when it is whole.
+
+    Args:
+        folder: must not exist yet, or be empty.
+        config: what goes into `config.json`.
+        weights: PyTorch name → array, for `model.safetensors`.
+        tokenizer: its `save(folder)` adds its files; None for no tokenizer.
+
+    Raises:
+        InputError: if the folder exists, or can't be written.
+    """
+    import safetensors.numpy
+
+    target = Path(folder)
+    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+        raise InputError(f"{target} exists already. Give a new folder; nothing is overwritten")
+    hidden = target.parent / f".{target.name}-{uuid.uuid4().hex[:8]}"
+    try:
+        hidden.mkdir(parents=True)
+        text = json.dumps(dict(config), indent=2, sort_keys=True) + "\n"
+        (hidden / "config.json").write_text(text, encoding="utf-8")
+        # PyTorch's transformers refuses a file that does not say which framework wrote it.
+        safetensors.numpy.save_file(
+            {name: np.ascontiguousarray(array) for name, array in weights.items()},
+            hidden / _WEIGHTS,
+            metadata={"format": "pt"},
+        )
+        if tokenizer is not None:
+            tokenizer.save(hidden)
+        hidden.rename(target)
+    except OSError as error:
+        raise InputError(f"{target} can't be written: {error.strerror or error}") from error
+    finally:
+        shutil.rmtree(hidden, ignore_errors=True)

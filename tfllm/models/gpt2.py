@@ -1,0 +1,320 @@
+"""GPT-2's forward pass over the blocks of transformers' `TFGPT2Model`.
+
+One pass serves training, scoring, decoding and export. It uses the weights and the layers of the
+backbone but not its `call`, which takes no packed masks, multiplies by a causal mask in every
+layer and keeps a cache that grows.
+
+Reference:
+    Radford et al., Language Models are Unsupervised Multitask Learners, 2019.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+import tensorflow as tf
+from transformers import GPT2Config, TFGPT2Model
+
+from tfllm.errors import InputError
+from tfllm.layers.activations import gelu_tanh
+
+__all__ = [
+    "KeyValues",
+    "create_backbone",
+    "decode_step",
+    "hidden_states",
+    "positions_of",
+    "prefill",
+    "visible_keys",
+]
+
+# Added to the scores of keys that a query may not see. Finite, so that a query that sees none
+# (padding) gives numbers and not NaN; e^-1e9 is 0 beside any real score.
+_HIDDEN_KEY = -1e9
+
+
+class KeyValues(NamedTuple):
+    """Keys and values of one block, `<float>[batch, heads, columns, head_dim]` each."""
+
+    keys: tf.Tensor
+    values: tf.Tensor
+
+
+def create_backbone(config: GPT2Config) -> TFGPT2Model:
+    """Build a `TFGPT2Model` with GPT-2's initial weights.
+
+    Like transformers' TF class, but the projections back into the residual stream start smaller
+    by `1/√(2·layers)`, as in GPT-2's paper and in the PyTorch class. Drawn from
+    `tf.random`'s global seed.
+
+    Raises:
+        InputError: if the configuration asks for what the forward pass here does not compute.
+    """
+    _check_config(config)
+    backbone = TFGPT2Model(config, name="transformer_model")
+    backbone.build_in_name_scope()
+    scale = 1.0 / math.sqrt(2 * config.n_layer)
+    for block in backbone.transformer.h:
+        for projection in (block.attn.c_proj, block.mlp.c_proj):
+            projection.weight.assign(projection.weight * scale)
+    return backbone
+
+
+def _check_config(config: GPT2Config) -> None:
+    if config.add_cross_attention:
+        raise InputError(
+            "add_cross_attention=True in the GPT-2 configuration is not supported: CausalLM is a "
+            "decoder alone. Use a configuration without it."
+        )
+    if config.n_embd % config.n_head:
+        raise InputError(
+            f"the hidden size must be a multiple of the number of heads. Received: "
+            f"n_embd={config.n_embd}, n_head={config.n_head}"
+        )
+
+
+class _Dropout(NamedTuple):
+    """Where this pass's dropout comes from: drawn statelessly, so it can be drawn again.
+
+    Attributes:
+        seed: `<int64>[2]`, another for each step.
+    """
+
+    seed: tf.Tensor
+
+    def __call__(self, x: tf.Tensor, rate: float, site: int) -> tf.Tensor:
+        """Zero a `rate` of `x`, scale the rest by `1/(1−rate)`; `site` numbers the place."""
+        if rate == 0.0:
+            return x
+        seed = tf.stack([self.seed[0] * 1_000_003 + site, self.seed[1]])
+        return tf.nn.experimental.stateless_dropout(x, rate, seed, rng_alg="philox")
+
+
+def visible_keys(
+    length: tf.Tensor | int, attention_mask: tf.Tensor | None, segment_ids: tf.Tensor | None
+) -> tf.Tensor:
+    """Which keys each query sees: real ones, not later than itself, of its own document.
+
+    Args:
+        length: number of positions.
+        attention_mask: `<int>[batch, positions]`, 1 for real tokens; None where all are.
+        segment_ids: `<int32>[batch, positions]`, a number of its own for each document of the
+            row; None where a row is one document.
+
+    Returns:
+        `<bool>[batch or 1, queries, keys]`.
+    """
+    steps = tf.range(length)
+    visible = (steps[:, None] >= steps[None, :])[None]
+    if attention_mask is not None:
+        visible &= tf.cast(attention_mask, tf.bool)[:, None, :]
+    if segment_ids is not None:
+        visible &= segment_ids[:, :, None] == segment_ids[:, None, :]
+    return visible
+
+
+def positions_of(visible: tf.Tensor) -> tf.Tensor:
+    """Number the tokens: each stands after the earlier keys that it sees.
+
+    So padding on the left is not counted, and positions restart with each packed document.
+
+    Args:
+        visible: `<bool>[batch, queries, keys]`.
+
+    Returns:
+        `<int32>[batch, queries]`. Padding gets positions too, which nothing reads.
+
+    Example:
+        mask 0 0 1 1 1 → 0 0 0 1 2; segments 1 1 1 2 2 → 0 1 2 0 1.
+    """
+    return tf.maximum(tf.reduce_sum(tf.cast(visible, tf.int32), axis=-1) - 1, 0)
+
+
+def hidden_states(
+    backbone: TFGPT2Model,
+    input_ids: tf.Tensor | None = None,
+    *,
+    inputs_embeds: tf.Tensor | None = None,
+    attention_mask: tf.Tensor | None = None,
+    position_ids: tf.Tensor | None = None,
+    segment_ids: tf.Tensor | None = None,
+    training: bool = False,
+    dropout_seed: tf.Tensor | None = None,
+) -> tf.Tensor:
+    """Run the whole of each row through the blocks.
+
+    Args:
+        backbone: its embeddings, blocks and last layer norm are used.
+        input_ids: `<int32>[batch, positions]`; or give `inputs_embeds`.
+        inputs_embeds: `<float>[batch, positions, hidden_dim]`, in place of the word embeddings;
+            position embeddings are added to them.
+        attention_mask: `<int>[batch, positions]`, 1 for real tokens, 0 for padding on any side.
+        position_ids: `<int32>[batch or 1, positions]`. Without them padding is not counted and
+            each segment starts at 0.
+        segment_ids: `<int32>[batch, positions]`: tokens see only their own segment.
+        training: whether dropout acts.
+        dropout_seed: `<int64>[2]`; without one, dropout draws from `tf.random`.
+
+    Returns:
+        `<float>[batch, positions, hidden_dim]` after the last layer norm. At padding the numbers
+        are finite and mean nothing.
+    """
+    states, _ = prefill(
+        backbone,
+        input_ids,
+        inputs_embeds=inputs_embeds,
+        attention_mask=attention_mask,
+        position_ids=position_ids,
+        segment_ids=segment_ids,
+        training=training,
+        dropout_seed=dropout_seed,
+    )
+    return states
+
+
+def prefill(
+    backbone: TFGPT2Model,
+    input_ids: tf.Tensor | None = None,
+    *,
+    inputs_embeds: tf.Tensor | None = None,
+    attention_mask: tf.Tensor | None = None,
+    position_ids: tf.Tensor | None = None,
+    segment_ids: tf.Tensor | None = None,
+    training: bool = False,
+    dropout_seed: tf.Tensor | None = None,
+) -> tuple[tf.Tensor, list[KeyValues]]:
+    """Do what `hidden_states` does and return each block's keys and values as well."""
+    if (input_ids is None) == (inputs_embeds is None):
+        raise ValueError("give exactly one of input_ids and inputs_embeds")
+    main = backbone.transformer
+    if inputs_embeds is None:
+        inputs_embeds = main.wte(input_ids)
+    length = inputs_embeds.shape[1] or tf.shape(inputs_embeds)[1]
+    visible = visible_keys(length, attention_mask, segment_ids)
+    if position_ids is None:
+        position_ids = positions_of(visible)
+    dropout = _dropout(training, dropout_seed)
+    x = inputs_embeds + tf.cast(main.wpe(position_ids), inputs_embeds.dtype)
+    return _through_blocks(backbone, x, visible[:, None], dropout, cache=None, column=None)
+
+
+def decode_step(
+    backbone: TFGPT2Model,
+    input_ids: tf.Tensor,
+    position_ids: tf.Tensor,
+    visible: tf.Tensor,
+    cache: list[KeyValues],
+    column: tf.Tensor,
+) -> tuple[tf.Tensor, list[KeyValues]]:
+    """Run one more token of each row, over a cache that has room for it.
+
+    Args:
+        backbone: as in `hidden_states`.
+        input_ids: `<int32>[batch, 1]`.
+        position_ids: `<int32>[batch, 1]`.
+        visible: `<bool>[batch, columns]`, the cache columns that may be seen, this token's own
+            among them.
+        cache: one `KeyValues` a block, `[batch, heads, columns, head_dim]`.
+        column: `<int32>[]`, where this token's keys and values go.
+
+    Returns:
+        hidden states `<float>[batch, 1, hidden_dim]` and the cache with the column filled.
+    """
+    main = backbone.transformer
+    x = main.wte(input_ids)
+    x += tf.cast(main.wpe(position_ids), x.dtype)
+    return _through_blocks(backbone, x, visible[:, None, None], None, cache=cache, column=column)
+
+
+def _dropout(training: bool, seed: tf.Tensor | None) -> _Dropout | None:
+    if not training:
+        return None
+    if seed is None:
+        seed = tf.random.uniform([2], maxval=tf.int64.max, dtype=tf.int64)
+    return _Dropout(tf.cast(seed, tf.int64))
+
+
+def _through_blocks(
+    backbone: TFGPT2Model,
+    x: tf.Tensor,
+    visible: tf.Tensor,
+    dropout: _Dropout | None,
+    *,
+    cache: list[KeyValues] | None,
+    column: tf.Tensor | None,
+) -> tuple[tf.Tensor, list[KeyValues]]:
+    """`visible` is `<bool>[batch, 1, queries, keys]`."""
+    main, config = backbone.transformer, backbone.config
+    bias = tf.where(visible, 0.0, _HIDDEN_KEY)
+    if dropout:
+        x = dropout(x, config.embd_pdrop, site=0)
+    key_values = []
+    for i, block in enumerate(main.h):
+        past = None if cache is None else cache[i]
+        attended, present = _attention(
+            block.attn, block.ln_1(x), bias, config, i, dropout, past, column
+        )
+        x += attended
+        x += _mlp(block.mlp, block.ln_2(x), config, i, dropout)
+        key_values.append(present)
+    return main.ln_f(x), key_values
+
+
+def _attention(
+    attention: Any,
+    x: tf.Tensor,
+    bias: tf.Tensor,
+    config: GPT2Config,
+    index: int,
+    dropout: _Dropout | None,
+    past: KeyValues | None,
+    column: tf.Tensor | None,
+) -> tuple[tf.Tensor, KeyValues]:
+    """Multi-head self-attention of one block, `[batch, queries, hidden_dim]` → the same.
+
+    Reference:
+        Vaswani et al., 2017, arXiv:1706.03762.
+    """
+    batch, length = tf.shape(x)[0], x.shape[1] or tf.shape(x)[1]
+    heads, head_dim = config.n_head, config.n_embd // config.n_head
+    qkv = tf.reshape(attention.c_attn(x), [batch, length, 3, heads, head_dim])
+    query, keys, values = tf.unstack(tf.transpose(qkv, [2, 0, 3, 1, 4]), axis=0)
+    present = KeyValues(keys, values)
+    if past is not None:
+        present = KeyValues(*(_write(a, b, column) for a, b in zip(past, present, strict=True)))
+    query *= tf.cast(_score_scale(config, index), query.dtype)
+    scores = tf.matmul(query, present.keys, transpose_b=True)  # [batch, heads, queries, keys]
+    # float32 whatever the precision: half-precision softmax sums drift.
+    shares = tf.nn.softmax(tf.cast(scores, tf.float32) + bias, axis=-1)
+    shares = tf.cast(shares, x.dtype)
+    if dropout:
+        shares = dropout(shares, config.attn_pdrop, site=3 * index + 1)
+    mixed = tf.transpose(tf.matmul(shares, present.values), [0, 2, 1, 3])
+    mixed = attention.c_proj(tf.reshape(mixed, [batch, length, config.n_embd]))
+    if dropout:
+        mixed = dropout(mixed, config.resid_pdrop, site=3 * index + 2)
+    return mixed, present
+
+
+def _score_scale(config: GPT2Config, index: int) -> float:
+    scale = 1.0 / math.sqrt(config.n_embd // config.n_head) if config.scale_attn_weights else 1.0
+    return scale / (index + 1) if config.scale_attn_by_inverse_layer_idx else scale
+
+
+def _write(cache: tf.Tensor, new: tf.Tensor, column: tf.Tensor) -> tf.Tensor:
+    """Put `[batch, heads, 1, head_dim]` into one column of `[batch, heads, columns, head_dim]`."""
+    shape = tf.shape(cache)
+    rows = shape[0] * shape[1]
+    flat = tf.reshape(cache, [rows, shape[2], shape[3]])
+    where = tf.stack([tf.range(rows), tf.fill([rows], column)], axis=1)
+    flat = tf.tensor_scatter_nd_update(flat, where, tf.reshape(new, [rows, shape[3]]))
+    return tf.reshape(flat, shape)
+
+
+def _mlp(
+    mlp: Any, x: tf.Tensor, config: GPT2Config, index: int, dropout: _Dropout | None
+) -> tf.Tensor:
+    activation = gelu_tanh if config.activation_function == "gelu_new" else mlp.act
+    x = mlp.c_proj(activation(mlp.c_fc(x)))
+    return dropout(x, config.resid_pdrop, site=3 * index + 3) if dropout else x

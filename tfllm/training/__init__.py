@@ -1,0 +1,1 @@
+"""Training around `model.fit`: one exact step, devices, checkpoints, monitoring."""

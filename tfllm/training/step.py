@@ -1,0 +1,230 @@
+"""One training step for every model: a loss is a sum, divided once by the global weight."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import tensorflow as tf
+import tf_keras as keras
+
+__all__ = ["SummedLossModel"]
+
+# Gradients of one variable may come as `tf.IndexedSlices`; sums over replicas need them dense.
+_Batch = tuple[Any, tf.Tensor, tf.Tensor]
+
+
+class SummedLossModel(keras.Model):
+    """A `keras.Model` that knows its own loss as a sum and a weight.
+
+    Compiled without a `loss`, `fit` and `evaluate` call `loss_sum_and_weight` and divide the sum
+    by the weight of the whole global batch: over all replicas and all accumulated micro-batches.
+    So N replicas equal one, k micro-batches of b equal one batch of k·b, a replica without
+    weight adds nothing, and a batch without weight changes nothing but the optimizer's decay.
+    Compiled with a Keras `loss`, the model trains as any `keras.Model` does.
+
+    A subclass gives `call` (features → logits) and `loss_sum_and_weight`.
+    """
+
+    def __init__(self, *, seed: int = 0, name: str | None = None) -> None:
+        """Create the model.
+
+        Args:
+            seed: decides dropout, together with the optimizer's step.
+            name: of the Keras model.
+        """
+        super().__init__(name=name)
+        self.seed = seed
+        self.accumulate_steps = 1
+        self._own_loss = True
+        self._loss_mean: keras.metrics.Mean | None = None
+
+    def loss_sum_and_weight(
+        self,
+        features: Any,
+        targets: tf.Tensor,
+        weights: tf.Tensor,
+        *,
+        training: bool,
+        dropout_seed: tf.Tensor | None = None,
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """Return the summed loss and the weight to divide it by, `<float32>[]` each."""
+        raise NotImplementedError
+
+    def compile(
+        self,
+        optimizer: Any = "rmsprop",
+        loss: Any = None,
+        metrics: Any = None,
+        *,
+        accumulate_steps: int = 1,
+        **kwargs: Any,
+    ) -> None:
+        """Configure training as `keras.Model.compile` does.
+
+        Args:
+            optimizer: as in Keras.
+            loss: None for the model's own loss, which is the fast and exact one; else a Keras
+                loss on the logits.
+            metrics: Keras metrics on the logits; only together with a Keras `loss`, because the
+                model's own loss never makes all logits.
+            accumulate_steps: micro-batches that each replica's batch is cut into; their number
+                must divide its rows. Only with the model's own loss.
+            **kwargs: the rest of `keras.Model.compile`'s arguments.
+
+        Raises:
+            ValueError: where the arguments contradict each other.
+        """
+        if loss is None and metrics:
+            raise ValueError(
+                "metrics on logits need a Keras loss as well, for example "
+                "SparseCategoricalCrossentropy(from_logits=True). Received: "
+                f"metrics={metrics!r}, loss=None"
+            )
+        if loss is not None and accumulate_steps != 1:
+            raise ValueError(
+                "accumulate_steps works with the model's own loss: leave `loss` out. "
+                f"Received: accumulate_steps={accumulate_steps}, loss={loss!r}"
+            )
+        self._own_loss = loss is None
+        self.accumulate_steps = accumulate_steps
+        super().compile(optimizer=optimizer, loss=loss, metrics=metrics, **kwargs)
+        if self._own_loss:
+            # Set past Keras's tracking, so that its two variables are no part of the model:
+            # not counted by `summary`, not saved by `save_weights`.
+            object.__setattr__(self, "_loss_mean", keras.metrics.Mean(name="loss"))
+
+    @property
+    def metrics(self) -> list[keras.metrics.Metric]:
+        """The metrics that `fit` resets at each epoch."""
+        if self._own_loss and self._loss_mean is not None:
+            return [self._loss_mean]
+        return super().metrics
+
+    def train_step(self, data: Any) -> dict[str, tf.Tensor]:
+        """Take one optimizer step on a batch `(features, targets, weights)`."""
+        if not self._own_loss:
+            return super().train_step(data)
+        features, targets, weights = _unpack(data)
+        variables = self.trainable_variables
+        loss, weight, gradients = self._accumulate(features, targets, weights, variables)
+        loss, weight, gradients = _sum_over_replicas(loss, weight, gradients)
+        gradients = [tf.math.divide_no_nan(g, weight) for g in gradients]
+        self._apply(gradients, variables)
+        return self._log(loss, weight)
+
+    def test_step(self, data: Any) -> dict[str, tf.Tensor]:
+        """Add one batch `(features, targets, weights)` to the mean loss."""
+        if not self._own_loss:
+            return super().test_step(data)
+        features, targets, weights = _unpack(data)
+        loss, weight = self.loss_sum_and_weight(features, targets, weights, training=False)
+        loss, weight, _ = _sum_over_replicas(loss, weight, [])
+        return self._log(loss, weight)
+
+    def _log(self, loss: tf.Tensor, weight: tf.Tensor) -> dict[str, tf.Tensor]:
+        # Sum and weight are global here and every replica adds the same: the mean is untouched.
+        self._loss_mean.update_state(tf.math.divide_no_nan(loss, weight), sample_weight=weight)
+        return {"loss": self._loss_mean.result()}
+
+    def _apply(self, gradients: list[tf.Tensor], variables: list[tf.Variable]) -> None:
+        optimizer = self.optimizer
+        if isinstance(optimizer, keras.mixed_precision.LossScaleOptimizer):
+            gradients = optimizer.get_unscaled_gradients(gradients)
+            optimizer.apply_gradients(
+                zip(gradients, variables, strict=True), experimental_aggregate_gradients=False
+            )
+            return
+        optimizer.apply_gradients(
+            zip(gradients, variables, strict=True), skip_gradients_aggregation=True
+        )
+
+    def _accumulate(
+        self,
+        features: Any,
+        targets: tf.Tensor,
+        weights: tf.Tensor,
+        variables: list[tf.Variable],
+    ) -> tuple[tf.Tensor, tf.Tensor, list[tf.Tensor]]:
+        """Sums over this replica's micro-batches: loss, weight, dense gradients."""
+        k = self.accumulate_steps
+        if k == 1:
+            return self._micro_batch((features, targets, weights), variables, tf.constant(0))
+
+        batch = tf.nest.map_structure(lambda t: _split_rows(t, k), (features, targets, weights))
+
+        def next_micro_batch(i: tf.Tensor, loss: Any, weight: Any, gradients: Any) -> Any:
+            part = tf.nest.map_structure(lambda t: t[i], batch)
+            more_loss, more_weight, more = self._micro_batch(part, variables, i)
+            gradients = [a + b for a, b in zip(gradients, more, strict=True)]
+            return i + 1, loss + more_loss, weight + more_weight, gradients
+
+        start = (
+            tf.constant(0),
+            tf.constant(0.0),
+            tf.constant(0.0),
+            [tf.zeros(v.shape, v.dtype) for v in variables],
+        )
+        _, loss, weight, gradients = tf.while_loop(
+            lambda i, *_: i < k, next_micro_batch, start, parallel_iterations=1
+        )
+        return loss, weight, gradients
+
+    def _micro_batch(
+        self, batch: _Batch, variables: list[tf.Variable], index: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor, list[tf.Tensor]]:
+        features, targets, weights = batch
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch(variables)
+            loss, weight = self.loss_sum_and_weight(
+                features,
+                targets,
+                weights,
+                training=True,
+                dropout_seed=self._dropout_seed(index),
+            )
+            objective = loss
+            if isinstance(self.optimizer, keras.mixed_precision.LossScaleOptimizer):
+                objective = self.optimizer.get_scaled_loss(loss)
+        gradients = tape.gradient(
+            objective, variables, unconnected_gradients=tf.UnconnectedGradients.ZERO
+        )
+        return loss, weight, [tf.convert_to_tensor(g) for g in gradients]
+
+    def _dropout_seed(self, micro_batch: tf.Tensor) -> tf.Tensor:
+        """`<int64>[2]`, another for each (seed, step, replica, micro-batch), and none stored.
+
+        Dropout drawn statelessly from it is the same in a run that was killed and resumed.
+        """
+        context = tf.distribute.get_replica_context()
+        replica = tf.cast(context.replica_id_in_sync_group, tf.int64)
+        lanes = context.num_replicas_in_sync * self.accumulate_steps
+        lane = replica * self.accumulate_steps + tf.cast(micro_batch, tf.int64)
+        step = tf.cast(self.optimizer.iterations, tf.int64)
+        return tf.stack([tf.constant(self.seed, tf.int64), step * lanes + lane])
+
+
+def _unpack(data: Any) -> _Batch:
+    features, targets, weights = keras.utils.unpack_x_y_sample_weight(data)
+    if targets is None:
+        raise ValueError(
+            "a batch must be (features, targets) or (features, targets, weights). "
+            f"Received: only features, {tf.nest.map_structure(lambda t: t.shape, features)}"
+        )
+    if weights is None:
+        weights = tf.ones(tf.shape(targets), tf.float32)
+    return features, targets, weights
+
+
+def _split_rows(tensor: tf.Tensor, parts: int) -> tf.Tensor:
+    """`[rows, …]` → `[parts, rows / parts, …]`."""
+    return tf.reshape(tensor, tf.concat([[parts, -1], tf.shape(tensor)[1:]], axis=0))
+
+
+def _sum_over_replicas(
+    loss: tf.Tensor, weight: tf.Tensor, gradients: list[tf.Tensor]
+) -> tuple[tf.Tensor, tf.Tensor, list[tf.Tensor]]:
+    context = tf.distribute.get_replica_context()
+    if context.num_replicas_in_sync == 1:
+        return loss, weight, gradients
+    summed = context.all_reduce(tf.distribute.ReduceOp.SUM, [loss, weight, *gradients])
+    return summed[0], summed[1], summed[2:]
