@@ -213,6 +213,104 @@ class CausalLM(SummedLossModel):
         last = tf.reduce_max(tf.where(tf.cast(mask, tf.bool), steps, 0), axis=1)
         return self.logits(tf.gather(hidden, last, batch_dims=1))
 
+    def signatures(
+        self,
+        tokenizer: Any,
+        *,
+        max_new_tokens: int = 48,
+        sampling: Sampling | None = None,
+    ) -> dict[str, Any]:
+        """Give the functions that a bundle serves, text in and text out.
+
+        A prompt that leaves no room for its new tokens loses its beginning; an empty one begins
+        with the tokenizer's start token. The reply is the continuation alone, and the same
+        whatever prompts are beside it.
+
+        Args:
+            tokenizer: a `tfllm.text.Tokenizer` of this model's vocabulary.
+            max_new_tokens: of `serving_default`, and the most that `generate` gives.
+            sampling: of `serving_default`; None for the likeliest token.
+
+        Returns:
+            `serving_default`: `text` `<string>[batch]` → `text` `<string>[batch]`.
+            `generate`: the same with `max_new_tokens`, `top_k`, `seed` (`<int32>[batch]`) and
+            `temperature`, `top_p` (`<float32>[batch]`) of each row.
+
+        Raises:
+            ValueError: if the tokenizer has more words than the model, or `max_new_tokens`
+                leaves a prompt no position.
+        """
+        if tokenizer.vocabulary_size > self.config.vocab_size:
+            raise ValueError(
+                f"the tokenizer has {tokenizer.vocabulary_size} words and the model "
+                f"{self.config.vocab_size}: they do not belong together"
+            )
+        if not 1 <= max_new_tokens <= self.max_positions:
+            raise ValueError(
+                f"max_new_tokens must be between 1 and the model's {self.max_positions} positions. "
+                f"Received: {max_new_tokens}"
+            )
+
+        most = max_new_tokens  # `generate` has an argument of that name
+
+        def complete(
+            text: tf.Tensor, new_tokens: int | tf.Tensor, sampling: Sampling | None
+        ) -> dict[str, tf.Tensor]:
+            prompts = _fitting_prompts(tokenizer, text, self.max_positions - max_new_tokens + 1)
+            new = self.generate(
+                prompts, max_new_tokens=new_tokens, sampling=sampling, eos_id=tokenizer.eos_id
+            )
+            return {"text": tokenizer.detokenize(new)}
+
+        @tf.function(input_signature=[_rows(tf.string, "text")], autograph=False)
+        def serving_default(text: tf.Tensor) -> dict[str, tf.Tensor]:
+            return complete(text, max_new_tokens, sampling)
+
+        @tf.function(
+            input_signature=[
+                _rows(tf.string, "text"),
+                _rows(tf.int32, "max_new_tokens"),
+                _rows(tf.float32, "temperature"),
+                _rows(tf.int32, "top_k"),
+                _rows(tf.float32, "top_p"),
+                _rows(tf.int32, "seed"),
+            ],
+            autograph=False,
+        )
+        def generate(
+            text: tf.Tensor,
+            max_new_tokens: tf.Tensor,
+            temperature: tf.Tensor,
+            top_k: tf.Tensor,
+            top_p: tf.Tensor,
+            seed: tf.Tensor,
+        ) -> dict[str, tf.Tensor]:
+            new_tokens = tf.clip_by_value(max_new_tokens, 0, most)
+            return complete(text, new_tokens, Sampling(temperature, top_k, top_p, seed))
+
+        return {"serving_default": serving_default, "generate": generate}
+
+    def probes(self) -> dict[str, dict[str, list[Any]]]:
+        """Give example requests for the signatures that take more than text."""
+        texts: list[str | bytes] = [
+            "",
+            "a",
+            "The quick brown fox",
+            "日本語 🙂",
+            b"\xff\x00",
+            "b " * 500,
+        ]
+        return {
+            "generate": {
+                "text": texts,
+                "max_new_tokens": [1, 8, 4, 0],
+                "temperature": [0.0, 1.0, 0.5],
+                "top_k": [0, 5],
+                "top_p": [1.0, 0.9, 0.3],
+                "seed": [7, 0, 123456],
+            }
+        }
+
     @property
     def max_positions(self) -> int:
         """Positions that a row may have."""
@@ -222,9 +320,7 @@ class CausalLM(SummedLossModel):
         self, input_ids: tf.Tensor, attention_mask: tf.Tensor, columns: tf.Tensor
     ) -> tuple[tf.Tensor, list[gpt2.KeyValues]]:
         """Run left-padded prompts for the decode loop (see `generation.decode.Decodable`)."""
-        hidden, key_values = gpt2.prefill(
-            self.backbone, input_ids, attention_mask=attention_mask
-        )
+        hidden, key_values = gpt2.prefill(self.backbone, input_ids, attention_mask=attention_mask)
         room = columns - tf.shape(input_ids)[1]
         padding = [[0, 0], [0, 0], [0, room], [0, 0]]
         cache = [gpt2.KeyValues(*(tf.pad(t, padding) for t in pair)) for pair in key_values]
@@ -239,9 +335,7 @@ class CausalLM(SummedLossModel):
         column: tf.Tensor,
     ) -> tuple[tf.Tensor, list[gpt2.KeyValues]]:
         """Run one more token of each row (see `generation.decode.Decodable`)."""
-        hidden, cache = gpt2.decode_step(
-            self.backbone, token, position, visible, cache, column
-        )
+        hidden, cache = gpt2.decode_step(self.backbone, token, position, visible, cache, column)
         return self.logits(hidden[:, -1]), cache
 
     def generate(
@@ -280,3 +374,19 @@ def _as_features(features: Any) -> Mapping[str, tf.Tensor]:
     if isinstance(features, Mapping):
         return features
     return {"input_ids": tf.convert_to_tensor(features)}
+
+
+def _rows(dtype: tf.DType, name: str) -> tf.TensorSpec:
+    return tf.TensorSpec([None], dtype, name=name)
+
+
+def _fitting_prompts(tokenizer: Any, text: tf.Tensor, positions: int) -> tf.RaggedTensor:
+    """Tokenize `<string>[batch]` and keep each row's last `positions` tokens, at least one."""
+    ids = tokenizer.tokenize(text)[:, -positions:]
+    if tokenizer.bos_id is None:
+        return ids
+    empty = ids.row_lengths() == 0
+    starts = tf.RaggedTensor.from_row_lengths(
+        tf.fill([tf.math.count_nonzero(empty)], tokenizer.bos_id), tf.cast(empty, tf.int64)
+    )
+    return tf.concat([starts, ids], axis=1)

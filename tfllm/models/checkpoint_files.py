@@ -156,6 +156,8 @@ def write_folder(
             hidden / _WEIGHTS,
             metadata={"format": "pt"},
         )
+        # safetensors makes the file for its owner alone.
+        (hidden / _WEIGHTS).chmod((hidden / "config.json").stat().st_mode)
         if tokenizer is not None:
             tokenizer.save(hidden)
         hidden.rename(target)

@@ -17,31 +17,42 @@ class Tokenizer(Protocol):
 
     Both give the same ids for every text. An implementation is a `tf.Module`, so that its tables
     are saved with a model that holds it.
-
-    Attributes:
-        vocabulary_size: number of ids; every id is in `[0, vocabulary_size)`.
-        bos_id: id that starts a document, or None.
-        eos_id: id that ends a document, or None.
-        pad_id: id that fills rows, or None where the vocabulary has none.
-        special_tokens: text of each special token → id.
-        fast: Hugging Face's view of the same tokenizer.
-        fingerprint: hexadecimal digest of everything that decides ids; equal means interchangeable.
     """
 
     @property
-    def vocabulary_size(self) -> int: ...
+    def vocabulary_size(self) -> int:
+        """Number of ids; every id is in `[0, vocabulary_size)`."""
+        ...
+
     @property
-    def bos_id(self) -> int | None: ...
+    def bos_id(self) -> int | None:
+        """Id that starts a document, or None."""
+        ...
+
     @property
-    def eos_id(self) -> int | None: ...
+    def eos_id(self) -> int | None:
+        """Id that ends a document, or None."""
+        ...
+
     @property
-    def pad_id(self) -> int | None: ...
+    def pad_id(self) -> int | None:
+        """Id that fills rows, or None where the vocabulary has none."""
+        ...
+
     @property
-    def special_tokens(self) -> dict[str, int]: ...
+    def special_tokens(self) -> dict[str, int]:
+        """Text of each special token → id."""
+        ...
+
     @property
-    def fast(self) -> tokenizers.Tokenizer: ...
+    def fast(self) -> tokenizers.Tokenizer:
+        """Hugging Face's view of the same tokenizer."""
+        ...
+
     @property
-    def fingerprint(self) -> str: ...
+    def fingerprint(self) -> str:
+        """Hexadecimal digest of everything that decides ids; equal means interchangeable."""
+        ...
 
     def tokenize(self, texts: tf.Tensor) -> tf.RaggedTensor:
         """Turn `<string>[batch]` of UTF-8 into `<int32>[batch, (tokens)]`."""

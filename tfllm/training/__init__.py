@@ -1,1 +1,40 @@
-"""Training around `model.fit`: one exact step, devices, checkpoints, monitoring."""
+"""Training around `model.fit`: one exact step, devices, checkpoints, monitoring.
+
+A name is imported when it is first asked for: TensorFlow takes seconds to import.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tfllm.training.devices import check_batch, create_strategy, set_precision, set_seed
+    from tfllm.training.language_model_report import LanguageModelReport
+    from tfllm.training.loop import Trained, train
+
+__all__ = [
+    "LanguageModelReport",
+    "Trained",
+    "check_batch",
+    "create_strategy",
+    "set_precision",
+    "set_seed",
+    "train",
+]
+
+_HOMES = {
+    "LanguageModelReport": "language_model_report",
+    "Trained": "loop",
+    "check_batch": "devices",
+    "create_strategy": "devices",
+    "set_precision": "devices",
+    "set_seed": "devices",
+    "train": "loop",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)

@@ -35,6 +35,8 @@ class SummedLossModel(keras.Model):
         super().__init__(name=name)
         self.seed = seed
         self.accumulate_steps = 1
+        # What a step returns is global already, the same on every replica: Keras must not add it.
+        self.distribute_reduction_method = "first"
         self._own_loss = True
         self._loss_mean: keras.metrics.Mean | None = None
 
@@ -87,6 +89,9 @@ class SummedLossModel(keras.Model):
             )
         self._own_loss = loss is None
         self.accumulate_steps = accumulate_steps
+        if self._own_loss:
+            # Batches hold weights; an empty list tells Keras that no metric is missing.
+            kwargs.setdefault("weighted_metrics", [])
         super().compile(optimizer=optimizer, loss=loss, metrics=metrics, **kwargs)
         if self._own_loss:
             # Set past Keras's tracking, so that its two variables are no part of the model:
@@ -100,6 +105,8 @@ class SummedLossModel(keras.Model):
             return [self._loss_mean]
         return super().metrics
 
+    # AutoGraph would take longer to read this code than TensorFlow takes to trace it.
+    @tf.autograph.experimental.do_not_convert
     def train_step(self, data: Any) -> dict[str, tf.Tensor]:
         """Take one optimizer step on a batch `(features, targets, weights)`."""
         if not self._own_loss:
@@ -110,8 +117,10 @@ class SummedLossModel(keras.Model):
         loss, weight, gradients = _sum_over_replicas(loss, weight, gradients)
         gradients = [tf.math.divide_no_nan(g, weight) for g in gradients]
         self._apply(gradients, variables)
-        return self._log(loss, weight)
+        step_loss = tf.math.divide_no_nan(loss, weight)
+        return {"loss": self._add_to_mean(loss, weight), "step_loss": step_loss}
 
+    @tf.autograph.experimental.do_not_convert
     def test_step(self, data: Any) -> dict[str, tf.Tensor]:
         """Add one batch `(features, targets, weights)` to the mean loss."""
         if not self._own_loss:
@@ -119,12 +128,13 @@ class SummedLossModel(keras.Model):
         features, targets, weights = _unpack(data)
         loss, weight = self.loss_sum_and_weight(features, targets, weights, training=False)
         loss, weight, _ = _sum_over_replicas(loss, weight, [])
-        return self._log(loss, weight)
+        return {"loss": self._add_to_mean(loss, weight)}
 
-    def _log(self, loss: tf.Tensor, weight: tf.Tensor) -> dict[str, tf.Tensor]:
-        # Sum and weight are global here and every replica adds the same: the mean is untouched.
+    def _add_to_mean(self, loss: tf.Tensor, weight: tf.Tensor) -> tf.Tensor:
+        # Both are global, and every replica adds the same: the mean is untouched.
+        assert self._loss_mean is not None
         self._loss_mean.update_state(tf.math.divide_no_nan(loss, weight), sample_weight=weight)
-        return {"loss": self._loss_mean.result()}
+        return self._loss_mean.result()
 
     def _apply(self, gradients: list[tf.Tensor], variables: list[tf.Variable]) -> None:
         optimizer = self.optimizer

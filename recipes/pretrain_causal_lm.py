@@ -1,0 +1,221 @@
+"""Train a GPT-2 on text, from scratch or from a checkpoint, and export it for TF Serving.
+
+    python recipes/pretrain_causal_lm.py
+    python recipes/pretrain_causal_lm.py --train 'books/*.txt' --validation held_out.txt
+    python recipes/pretrain_causal_lm.py --train notes.txt --pretrained gpt2 --learning_rate 1e-4
+
+Without flags the text is the documentation that this Python carries.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tfllm import cli, data, export, serving, text, training
+from tfllm.errors import InputError
+
+if TYPE_CHECKING:
+    from tfllm.models import CausalLM
+
+
+@dataclasses.dataclass(frozen=True)
+class Config(cli.CommonConfig):
+    """Flags of this recipe."""
+
+    epochs: int = 5
+    """Passes over the training text."""
+    documents: data.DocumentUnit = "file"
+    """What one document is: a whole file, the lines between blank lines, or each line."""
+    vocabulary_size: int = 2048
+    """Words of the vocabulary that is trained where --pretrained brings none."""
+    num_layers: int = 4
+    """Blocks of a model from scratch."""
+    num_heads: int = 4
+    """Attention heads of each block, from scratch."""
+    hidden_dim: int = 192
+    """Width of a model from scratch, a multiple of --num_heads."""
+    dropout: float = 0.0
+    """Share of activations that training zeroes, from scratch; at least 0 and below 1."""
+    max_new_tokens: int = 48
+    """Tokens of a completion, in samples and in the bundle."""
+    temperature: float = 0.7
+    """Of the bundle's default signature; 0 takes the likeliest token."""
+
+
+def main(config: Config, run: cli.Run) -> None:
+    """Text in, SavedModel out."""
+    # 1. Text. What can be refused is refused before TensorFlow is imported, which takes seconds.
+    corpus = data.read_corpus(
+        config.train,
+        config.validation,
+        config.test,
+        unit=config.documents,
+        validation_fraction=config.validation_fraction,
+    )
+    bundle_name = config.export_name or f"gpt2-{corpus.name}"
+    export.check_name(bundle_name)
+
+    # 2. Seed and devices
+    from tfllm import metrics
+    from tfllm.generation import Sampling
+
+    training.set_seed(config.seed)
+    training.set_precision(config.precision)
+    strategy = training.create_strategy(config.strategy)
+    training.check_batch(config.global_batch_size, config.accumulate_steps, strategy)
+
+    # 3. Data: each part is one stream of tokens on disk, cut into blocks
+    tokenizer = create_tokenizer(config, corpus)
+    train = blocks(config, tokenizer, corpus.train, "--train", seed=config.seed)
+    validation = blocks(config, tokenizer, corpus.validation, "--validation")
+    run.say(f"Text {corpus.name}: {train}. Held out: {validation}.")
+
+    # 4. Model
+    total_steps = config.total_steps(train.steps_per_epoch)
+    with strategy.scope():
+        model = create_model(config, tokenizer, total_steps)
+    run.say(f"Model: {model.config.n_layer} layers, {model.count_params():,} parameters.")
+    signatures = model.signatures(
+        tokenizer,
+        max_new_tokens=config.max_new_tokens,
+        sampling=Sampling(temperature=config.temperature, top_k=50),
+    )
+    if config.dry_run:
+        run.say(f"First row: {tokenizer.fast.decode(train.batch(0)[0]['input_ids'][0])}")
+        return
+
+    # 5. Fit, report each epoch, end with the best weights
+    run_dir = run.open()
+    measure = functools.partial(
+        metrics.language_model, tokens=validation.targets, text_bytes=validation.text_bytes
+    )
+    report = training.LanguageModelReport(
+        model, validation.dataset(), measure, sampler(signatures, corpus), run_dir / "tensorboard"
+    )
+    with run.timed("train"):
+        trained = training.train(
+            model,
+            train.dataset,
+            report,
+            run_dir=run_dir,
+            total_steps=total_steps,
+            steps_per_epoch=train.steps_per_epoch,
+            tokens_per_step=config.global_batch_size * config.sequence_length,
+            patience=config.early_stopping_patience,
+        )
+    run.throughput = trained.tokens_per_second
+    run.metrics |= measure(trained.best_loss)
+    run.metrics["gzip_bits_per_byte"] = metrics.gzip_bits_per_byte(corpus.validation)
+    if corpus.test:
+        test = blocks(config, tokenizer, corpus.test, "--test")
+        loss = model.evaluate(test.dataset(), verbose=0, return_dict=True)["loss"]
+        measured = metrics.language_model(loss, tokens=test.targets, text_bytes=test.text_bytes)
+        run.metrics |= {f"test_{name}": value for name, value in measured.items()}
+
+    # 6. Export, and try the bundle in a fresh process
+    run.say("Exporting: writing the bundle, loading it back in a fresh process, comparing.")
+    with run.timed("export"):
+        model.save_pretrained(run_dir / "model", tokenizer)
+        bundle = export.export_bundle(
+            signatures,
+            config.export_dir,
+            bundle_name,
+            modules=[model, tokenizer],
+            probes=model.probes(),
+        )
+    run.export = str(bundle)
+    show(run, bundle, corpus)
+
+
+def create_tokenizer(config: Config, corpus: data.Corpus) -> text.Tokenizer:
+    """Load the pretrained model's tokenizer, or train one on the training text."""
+    if config.pretrained:
+        return text.load(config.pretrained)
+    return text.train_byte_level_bpe(corpus.train, config.vocabulary_size)
+
+
+def blocks(
+    config: Config,
+    tokenizer: text.Tokenizer,
+    documents: Iterable[str],
+    flag: str,
+    seed: int | None = None,
+) -> data.TokenBlocks:
+    """Tokenize documents, once for all runs, and cut them into blocks."""
+    store = data.build_store(
+        documents, tokenizer, flag=flag, least_tokens=config.sequence_length + 1
+    )
+    return data.TokenBlocks(
+        store,
+        sequence_length=config.sequence_length,
+        global_batch_size=config.global_batch_size,
+        seed=seed,
+    )
+
+
+def create_model(config: Config, tokenizer: text.Tokenizer, total_steps: int) -> CausalLM:
+    """Load the pretrained model, or create one with random weights; compile it."""
+    from transformers import GPT2Config
+
+    from tfllm import optimization
+    from tfllm.models import CausalLM
+
+    if config.pretrained:
+        model = CausalLM.from_pretrained(config.pretrained, seed=config.seed)
+    else:
+        gpt2 = GPT2Config(
+            vocab_size=tokenizer.vocabulary_size,
+            n_positions=config.sequence_length,
+            n_embd=config.hidden_dim,
+            n_layer=config.num_layers,
+            n_head=config.num_heads,
+            resid_pdrop=config.dropout,
+            embd_pdrop=config.dropout,
+            attn_pdrop=config.dropout,
+            bos_token_id=tokenizer.bos_id,
+            eos_token_id=tokenizer.eos_id,
+        )
+        model = CausalLM.from_config(gpt2, seed=config.seed)
+    if config.sequence_length > model.max_positions:
+        raise InputError(
+            f"--sequence_length {config.sequence_length} is above the {model.max_positions} "
+            f"positions of {config.pretrained}. Give at most that"
+        )
+    schedule = optimization.warmup_cosine(
+        config.learning_rate, warmup_steps=config.warmup_steps, total_steps=total_steps
+    )
+    optimizer = optimization.adamw(
+        schedule, model.trainable_variables, weight_decay=config.weight_decay
+    )
+    model.compile(optimizer, accumulate_steps=config.accumulate_steps)
+    return model
+
+
+def sampler(signatures: dict[str, Any], corpus: data.Corpus) -> Callable[[], tuple[str, str]]:
+    """Give a function that continues the first validation prompt as the model then is."""
+    prompt, _ = corpus.prompts(1)[0]
+
+    def sample() -> tuple[str, str]:
+        reply = signatures["serving_default"]([prompt])["text"]
+        return prompt, reply.numpy()[0].decode()
+
+    return sample
+
+
+def show(run: cli.Run, bundle: Path, corpus: data.Corpus) -> None:
+    """Print completions by the bundle in a fresh process, and the commands to go on with."""
+    prompts = corpus.prompts(3)
+    replies = serving.predict_in_fresh_process(bundle, [prompt for prompt, _ in prompts])
+    for (prompt, truth), reply in zip(prompts, replies, strict=True):
+        run.say(f"\nPrompt:    {prompt}\nBundle:    {reply}\nTrue text: {truth}")
+    run.say(f"\nWatch:     {serving.tensorboard_line(run.directory / 'tensorboard')}")
+    run.say(f"Serve:     {serving.docker_run_line(bundle)}")
+    run.say(f"Ask:       {serving.curl_line(bundle.parent.name, [prompts[0][0]])}")
+
+
+if __name__ == "__main__":
+    cli.main(Config, main, __file__)

@@ -1,0 +1,32 @@
+import numpy as np
+import pytest
+import tensorflow as tf
+from transformers import GPT2Config
+
+from tfllm.models import CausalLM
+
+
+@pytest.fixture
+def tiny_config() -> GPT2Config:
+    return GPT2Config(
+        vocab_size=23,
+        n_positions=24,
+        n_embd=8,
+        n_layer=2,
+        n_head=2,
+        resid_pdrop=0.1,
+        embd_pdrop=0.1,
+        attn_pdrop=0.1,
+        bos_token_id=0,
+        eos_token_id=0,
+    )
+
+
+@pytest.fixture
+def tiny_model(tiny_config: GPT2Config) -> CausalLM:
+    tf.random.set_seed(3)
+    model = CausalLM.from_config(tiny_config)
+    rng = np.random.default_rng(5)
+    for variable in model.weights:
+        variable.assign(variable + 0.3 * rng.standard_normal(variable.shape).astype(np.float32))
+    return model

@@ -1,0 +1,160 @@
+"""Read documents from plain text files, streaming, and say where a file can't be read."""
+
+from __future__ import annotations
+
+import codecs
+import glob
+import hashlib
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Literal, TextIO
+
+from tfllm.errors import InputError
+
+__all__ = ["DocumentUnit", "find_files", "read_documents", "split_by_hash"]
+
+DocumentUnit = Literal["file", "blank_line", "line"]
+_CHUNK_BYTES = 1 << 20
+# A lone file is cut at blank lines into pieces of at least so many characters before its
+# pieces are dealt to training and validation.
+_PIECE_CHARACTERS = 2_000
+
+
+def find_files(patterns: str | Sequence[str], flag: str) -> list[Path]:
+    """Resolve paths and globs, sorted, each file once.
+
+    Args:
+        patterns: one path or glob, or several.
+        flag: which flag they were given to, for messages.
+
+    Raises:
+        InputError: if one matches nothing, or is no file.
+    """
+    found: dict[Path, None] = {}
+    for pattern in [patterns] if isinstance(patterns, str) else patterns:
+        is_glob = glob.has_magic(pattern) and not Path(pattern).exists()
+        matches = sorted(glob.glob(pattern, recursive=True)) if is_glob else [pattern]
+        files = [Path(match) for match in matches if Path(match).is_file()]
+        if not files:
+            raise InputError(_nothing_found(pattern, flag, is_glob=is_glob, any_match=matches))
+        found.update(dict.fromkeys(files))
+    return list(found)
+
+
+def _nothing_found(pattern: str, flag: str, *, is_glob: bool, any_match: list[str]) -> str:
+    if is_glob:
+        return f"{flag} {pattern!r} matches no file. Give a path, or a glob that matches files"
+    if Path(pattern).is_dir():
+        return f"{flag} {pattern!r} is a folder. Give its files, for example '{pattern}/*.txt'"
+    return f"{flag} {pattern!r} does not exist. Give a text file, or a glob in quotes"
+
+
+def read_documents(files: Sequence[Path], unit: DocumentUnit) -> Iterator[str]:
+    r"""Yield the documents of UTF-8 files in order; a document of white space alone is left out.
+
+    Args:
+        files: a byte-order mark at a file's start is dropped; line ends become `\n`.
+        unit: `file`: each file is one document; `blank_line`: blank lines part documents;
+            `line`: each line is one.
+
+    Raises:
+        InputError: if a file can't be read, is empty, or is not UTF-8 (with the byte offset).
+    """
+    for path in files:
+        if path.stat().st_size == 0:
+            raise InputError(f"{path} is empty. Give a file with text")
+        try:
+            with path.open(encoding="utf-8-sig") as file:
+                yield from (text for text in _cut(file, unit) if text and not text.isspace())
+        except UnicodeDecodeError as error:
+            raise _not_utf8(path) from error
+        except OSError as error:
+            raise InputError(f"{path} can't be read: {error.strerror or error}") from error
+
+
+def _cut(file: TextIO, unit: DocumentUnit) -> Iterator[str]:
+    if unit == "file":
+        yield file.read()
+    elif unit == "line":
+        yield from (line.rstrip("\n") for line in file)
+    else:
+        yield from _paragraphs(file)
+
+
+def _paragraphs(lines: Iterable[str]) -> Iterator[str]:
+    paragraph: list[str] = []
+    for line in lines:
+        if not line.isspace():
+            paragraph.append(line)
+        elif paragraph:
+            yield "".join(paragraph).rstrip("\n")
+            paragraph = []
+    if paragraph:
+        yield "".join(paragraph).rstrip("\n")
+
+
+def _not_utf8(path: Path) -> InputError:
+    """Find the first bad byte: the error that a text file raises counts within its buffer."""
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    offset = 0
+    with path.open("rb") as file:
+        while True:
+            chunk = file.read(_CHUNK_BYTES)
+            held = len(decoder.getstate()[0])
+            try:
+                decoder.decode(chunk, final=not chunk)
+            except UnicodeDecodeError as error:
+                where, byte = offset - held + error.start, error.object[error.start]
+                return InputError(
+                    f"{path} is not UTF-8: byte 0x{byte:02x} at offset {where}. "
+                    "Convert it first, for example with iconv"
+                )
+            offset += len(chunk)
+
+
+def split_by_hash(
+    documents: Iterable[str], validation_fraction: float
+) -> tuple[list[str], list[str]]:
+    """Deal documents to training and validation by a hash of their text.
+
+    So a document stays on its side when others are added, removed or moved, and equal documents
+    are never on both sides. A lone document is first cut at blank lines.
+
+    Args:
+        documents: in any order.
+        validation_fraction: share of the documents for validation, above 0 and below 1.
+
+    Returns:
+        training and validation documents, in their order.
+
+    Raises:
+        InputError: if one side would stay empty.
+    """
+    documents = list(documents)
+    if len(documents) == 1:
+        documents = list(_pieces(documents[0]))
+    limit = int(validation_fraction * 2**64)
+    sides: tuple[list[str], list[str]] = ([], [])
+    for document in documents:
+        digest = hashlib.sha256(document.encode()).digest()
+        sides[int.from_bytes(digest[:8], "big") < limit].append(document)
+    if not all(sides):
+        raise InputError(
+            f"--validation_fraction {validation_fraction} leaves no document for "
+            f"{'validation' if sides[0] else 'training'} out of {len(documents)}. "
+            "Give more text, another fraction, or a file of its own with --validation"
+        )
+    return sides
+
+
+def _pieces(document: str) -> Iterator[str]:
+    piece: list[str] = []
+    size = 0
+    for paragraph in document.split("\n\n"):
+        piece.append(paragraph)
+        size += len(paragraph)
+        if size >= _PIECE_CHARACTERS:
+            yield "\n\n".join(piece)
+            piece, size = [], 0
+    if piece:
+        yield "\n\n".join(piece)

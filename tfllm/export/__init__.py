@@ -1,0 +1,29 @@
+"""Save a model's serving functions as a versioned bundle, proven before it is published.
+
+A name is imported when it is first asked for, so `import tfllm.export` costs nothing.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tfllm.export.bundle import check_name, export_bundle
+    from tfllm.export.errors import ExportError
+    from tfllm.export.probes import AWKWARD_TEXTS
+
+__all__ = ["AWKWARD_TEXTS", "ExportError", "check_name", "export_bundle"]
+
+_HOMES = {
+    "AWKWARD_TEXTS": "probes",
+    "ExportError": "errors",
+    "check_name": "bundle",
+    "export_bundle": "bundle",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)

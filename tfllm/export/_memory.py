@@ -1,0 +1,94 @@
+"""The model in memory: what its serving functions take, and what they answer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from tfllm.export.errors import ExportError
+from tfllm.export.probes import AWKWARD_TEXTS, Case, batches
+
+__all__ = ["answered_cases"]
+
+
+def answered_cases(
+    signatures: Mapping[str, tf.types.experimental.GenericFunction],
+    probes: Mapping[str, Mapping[str, Sequence[Any]]],
+) -> list[Case]:
+    """Ask every serving function its probes.
+
+    Raises:
+        ValueError: a signature lacks probes, or has some that don't fit it.
+        ExportError: an input's first dimension is not the batch.
+    """
+    unknown = probes.keys() - signatures.keys()
+    if unknown:
+        raise ValueError(f"probes must be for given signatures. Received: {sorted(unknown)}")
+    return [
+        _answered(name, function, request)
+        for name, function in signatures.items()
+        for request in batches(_columns(name, function, probes))
+    ]
+
+
+def _specs(function: tf.types.experimental.GenericFunction) -> list[tf.TensorSpec]:
+    """List the inputs in the order of the function's parameters, with a signature's names."""
+    positional, named = function.get_concrete_function().structured_input_signature
+    return [*positional, *named.values()]
+
+
+def _columns(
+    name: str,
+    function: tf.types.experimental.GenericFunction,
+    probes: Mapping[str, Mapping[str, Sequence[Any]]],
+) -> Mapping[str, Sequence[Any]]:
+    specs = _specs(function)
+    for spec in specs:
+        if not spec.shape.rank or spec.shape[0] is not None:
+            message = f"input {spec.name!r} is {spec}: its first dimension must be unknown"
+            raise ExportError("signature", message, name)
+    only_text = len(specs) == 1 and specs[0].dtype == tf.string and specs[0].shape.rank == 1
+    if name not in probes and only_text:
+        return {specs[0].name: AWKWARD_TEXTS}
+    columns = probes.get(name, {})
+    wanted = {spec.name for spec in specs}
+    if columns.keys() != wanted or not all(len(column) for column in columns.values()):
+        raise ValueError(
+            f"probes of {name!r} must hold rows for each of its inputs {sorted(wanted)}. "
+            f"Received: {sorted(columns)}"
+        )
+    return columns
+
+
+def _answered(
+    name: str, function: tf.types.experimental.GenericFunction, request: Mapping[str, list[Any]]
+) -> Case:
+    inputs = {spec.name: _array(request[spec.name], spec.dtype) for spec in _specs(function)}
+    with _on_cpu():
+        tensors = [tf.convert_to_tensor(array) for array in inputs.values()]
+        outputs = function(*tensors)
+    if not isinstance(outputs, Mapping):
+        raise ValueError(
+            f"signature {name!r} must return a dict of named outputs. Received: {type(outputs)}"
+        )
+    return Case(name, inputs, {key: output.numpy() for key, output in outputs.items()})
+
+
+def _array(rows: list[Any], dtype: tf.DType) -> np.ndarray:
+    if dtype != tf.string:
+        return np.array(rows, dtype=dtype.as_numpy_dtype)
+    # By way of object: NumPy's own strings lose trailing NULs.
+    texts = np.array(rows, dtype=object)
+    flat = [text.encode() if isinstance(text, str) else text for text in texts.ravel()]
+    encoded = np.empty(len(flat), dtype=object)
+    encoded[:] = flat
+    return encoded.reshape(texts.shape)
+
+
+def _on_cpu() -> AbstractContextManager[object]:
+    """Compute where the bundle's session computes: a GPU rounds otherwise (TF32, bfloat16)."""
+    return tf.device("/CPU:0") if tf.config.list_logical_devices("GPU") else nullcontext()

@@ -1,0 +1,53 @@
+"""Run an exported bundle and say how to serve it, without importing TensorFlow.
+
+A name is imported when it is first asked for, so `import tfllm.serving` costs nothing.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tfllm.serving.commands import (
+        curl_line,
+        docker_run_line,
+        request_body,
+        tensorboard_line,
+    )
+    from tfllm.serving.errors import SessionError
+    from tfllm.serving.fresh import predict_in_fresh_process
+    from tfllm.serving.session import Session, newest_version
+    from tfllm.serving.signature import Signature, TensorSpec
+
+__all__ = [
+    "Session",
+    "SessionError",
+    "Signature",
+    "TensorSpec",
+    "curl_line",
+    "docker_run_line",
+    "newest_version",
+    "predict_in_fresh_process",
+    "request_body",
+    "tensorboard_line",
+]
+
+_HOMES = {
+    "Session": "session",
+    "SessionError": "errors",
+    "Signature": "signature",
+    "TensorSpec": "signature",
+    "curl_line": "commands",
+    "docker_run_line": "commands",
+    "newest_version": "session",
+    "predict_in_fresh_process": "fresh",
+    "request_body": "commands",
+    "tensorboard_line": "commands",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)

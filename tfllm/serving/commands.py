@@ -1,0 +1,69 @@
+"""The command lines that serve a bundle and ask it something, ready to be pasted."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+__all__ = ["curl_line", "docker_run_line", "request_body", "tensorboard_line"]
+
+_IMAGE = "tensorflow/serving:2.20.0"
+_GRPC_PORT = 8500
+_REST_PORT = 8501
+
+
+def tensorboard_line(folder: str | Path) -> str:
+    """Write the command that opens TensorBoard on a run's event files, with this Python."""
+    words = [sys.executable, "-m", "tensorboard.main", "--logdir", str(Path(folder).absolute())]
+    return shlex.join(words)
+
+
+def docker_run_line(bundle: str | Path) -> str:
+    """Write the `docker run` that serves a bundle, reachable from this machine only.
+
+    Args:
+        bundle: the bundle's folder, `savedmodels/NAME`, or one of its versions. The server watches
+            the folder, so that the next export is taken up without a restart.
+    """
+    folder = Path(bundle).absolute()
+    if folder.name.isdecimal():
+        folder = folder.parent
+    mount = ",".join(
+        ["type=bind", _csv(f"source={folder}"), f"target=/models/{folder.name}", "readonly"]
+    )
+    words = ["docker", "run", "--rm"]
+    for port in (_GRPC_PORT, _REST_PORT):
+        words += ["--publish", f"127.0.0.1:{port}:{port}"]
+    words += ["--mount", mount, "--env", f"MODEL_NAME={folder.name}", _IMAGE]
+    return shlex.join(words)
+
+
+def curl_line(name: str, texts: Sequence[str]) -> str:
+    """Write the `curl` that asks a served bundle's default signature for its answers to `texts`.
+
+    Args:
+        name: the bundle's name, which the server knows it by.
+        texts: one request's rows.
+    """
+    url = f"http://127.0.0.1:{_REST_PORT}/v1/models/{name}:predict"
+    return f"curl {shlex.quote(url)} --data {shlex.quote(request_body(texts))}"
+
+
+def request_body(texts: Sequence[str]) -> str:
+    r"""Write the REST request's JSON: `{"instances": ["a fine day"]}`.
+
+    Letters stay readable in every script; where a text holds something that a terminal would act
+    on, all of it is written in `\u` escapes.
+    """
+    escape = not all(text.isprintable() for text in texts)
+    return json.dumps({"instances": list(texts)}, ensure_ascii=escape)
+
+
+def _csv(field: str) -> str:
+    """Quote a field of `--mount`, which docker reads as a line of CSV."""
+    if not any(character in field for character in ',"\n'):
+        return field
+    return '"' + field.replace('"', '""') + '"'

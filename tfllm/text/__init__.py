@@ -1,0 +1,34 @@
+"""Tokenizers whose ids equal Hugging Face's, in graph.
+
+Names are imported when they are first used, so that `import tfllm.text` stays instant.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tfllm.text.byte_level_bpe import ByteLevelBPE
+    from tfllm.text.byte_level_training import train_byte_level_bpe
+    from tfllm.text.loading import load
+    from tfllm.text.tokenizer import Tokenizer
+
+__all__ = ["ByteLevelBPE", "Tokenizer", "load", "train_byte_level_bpe"]
+
+_HOMES = {
+    "ByteLevelBPE": "byte_level_bpe",
+    "Tokenizer": "tokenizer",
+    "load": "loading",
+    "train_byte_level_bpe": "byte_level_training",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_HOMES])

@@ -1,0 +1,103 @@
+"""Checkpoints of a run: written whole or not at all, the last ones and the best one kept."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import uuid
+from pathlib import Path
+from typing import Any
+
+import tensorflow as tf
+import tf_keras as keras
+
+__all__ = ["Checkpoints"]
+
+_STATE = "state.json"
+
+
+class Checkpoints:
+    """Saves and restores a compiled model and what its callbacks must remember.
+
+    Each checkpoint is a folder `step-N`, written under a hidden name and renamed when whole:
+    weights and optimizer as TensorFlow writes them, and `state.json`. `best-N` is one more such
+    folder. Dropout and data order need no place in it: both are functions of the step.
+    """
+
+    def __init__(self, folder: Path, model: keras.Model, *, keep: int = 2) -> None:
+        """Look at a folder; it is made with the first checkpoint.
+
+        Args:
+            folder: a run's `checkpoints`.
+            model: compiled, so that its optimizer is saved too.
+            keep: how many of the last ones are kept.
+        """
+        self.folder = folder
+        self.keep = keep
+        self._model = model
+        self._checkpoint = tf.train.Checkpoint(model=model, optimizer=model.optimizer)
+
+    def save(self, state: dict[str, Any]) -> Path:
+        """Write `step-N` for the optimizer's step N, and drop the oldest beyond `keep`."""
+        path = self._write(f"step-{self.step():09d}", state)
+        for old in self._named("step-*")[: -self.keep]:
+            shutil.rmtree(old, ignore_errors=True)
+        return path
+
+    def save_best(self, state: dict[str, Any]) -> Path:
+        """Write `best-N`, then drop the best before it."""
+        path = self._write(f"best-{self.step():09d}", state)
+        for old in self._named("best-*"):
+            if old != path:
+                shutil.rmtree(old, ignore_errors=True)
+        return path
+
+    def restore_latest(self) -> dict[str, Any] | None:
+        """Load the newest checkpoint that can be read, and return its state; None without one.
+
+        A damaged one is passed over for the one before.
+        """
+        for path in reversed(self._named("step-*")):
+            state = self._read(path)
+            if state is not None:
+                return state
+            print(f"The checkpoint {path} is damaged; trying the one before it.", flush=True)
+        return None
+
+    def restore_best(self) -> dict[str, Any] | None:
+        """Load the best checkpoint and return its state; None without one."""
+        best = self._named("best-*")
+        return self._read(best[-1]) if best else None
+
+    def step(self) -> int:
+        """Return the number of optimizer steps taken."""
+        return int(self._model.optimizer.iterations.numpy())
+
+    def _named(self, pattern: str) -> list[Path]:
+        return sorted(path for path in self.folder.glob(pattern) if path.is_dir())
+
+    def _write(self, name: str, state: dict[str, Any]) -> Path:
+        target = self.folder / name
+        hidden = self.folder / f".{name}-{uuid.uuid4().hex[:8]}"
+        try:
+            hidden.mkdir(parents=True)
+            self._checkpoint.write(str(hidden / "weights"))
+            with (hidden / _STATE).open("w", encoding="utf-8") as file:
+                json.dump(state | {"step": self.step()}, file)
+                file.flush()
+                os.fsync(file.fileno())
+            shutil.rmtree(target, ignore_errors=True)
+            hidden.rename(target)
+        finally:
+            shutil.rmtree(hidden, ignore_errors=True)
+        return target
+
+    def _read(self, path: Path) -> dict[str, Any] | None:
+        try:
+            state = json.loads((path / _STATE).read_text(encoding="utf-8"))
+            status = self._checkpoint.read(str(path / "weights"))
+            status.assert_existing_objects_matched()
+        except (OSError, ValueError, tf.errors.OpError, AssertionError):
+            return None
+        return state

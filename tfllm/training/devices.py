@@ -1,0 +1,83 @@
+"""Devices, strategies and number formats that a run trains with."""
+
+from __future__ import annotations
+
+import json
+import os
+
+import tensorflow as tf
+import tf_keras as keras
+
+from tfllm.errors import InputError
+
+__all__ = ["check_batch", "create_strategy", "set_precision", "set_seed"]
+
+
+def create_strategy(name: str) -> tf.distribute.Strategy:
+    """Create the distribution strategy that a flag names.
+
+    Args:
+        name: `one`: the default device. `mirrored`: all GPUs, or all logical CPUs. `multi_worker`:
+            the workers of `TF_CONFIG`. `auto`: the workers of `TF_CONFIG` where that is set, else
+            all GPUs, else one device.
+
+    Raises:
+        InputError: if `multi_worker` is asked for without a usable `TF_CONFIG`.
+    """
+    if name == "auto":
+        if os.environ.get("TF_CONFIG"):
+            name = "multi_worker"
+        else:
+            name = "mirrored" if tf.config.list_physical_devices("GPU") else "one"
+    if name == "one":
+        return tf.distribute.get_strategy()
+    if name == "mirrored":
+        kind = "GPU" if tf.config.list_logical_devices("GPU") else "CPU"
+        return tf.distribute.MirroredStrategy(
+            [d.name for d in tf.config.list_logical_devices(kind)]
+        )
+    _check_tf_config()
+    return tf.distribute.MultiWorkerMirroredStrategy()
+
+
+def _check_tf_config() -> None:
+    text = os.environ.get("TF_CONFIG", "")
+    try:
+        settings = json.loads(text)
+        index, workers = settings["task"]["index"], settings["cluster"]["worker"]
+        if 0 <= index < len(workers):
+            return
+    except (ValueError, KeyError, TypeError):
+        pass
+    raise InputError(
+        "--strategy multi_worker needs TF_CONFIG with cluster.worker (addresses) and task.index. "
+        f"Received: TF_CONFIG={text!r}"
+    )
+
+
+def check_batch(
+    global_batch_size: int, accumulate_steps: int, strategy: tf.distribute.Strategy
+) -> None:
+    """See that a batch can be dealt evenly to devices and micro-batches.
+
+    Raises:
+        InputError: with the numbers.
+    """
+    replicas = strategy.num_replicas_in_sync
+    if global_batch_size % (replicas * accumulate_steps):
+        raise InputError(
+            f"--global_batch_size {global_batch_size} can't be dealt to {replicas} device(s) with "
+            f"--accumulate_steps {accumulate_steps}: give a multiple of "
+            f"{replicas * accumulate_steps}"
+        )
+
+
+def set_precision(name: str) -> None:
+    """Choose the number format of layers created from here on (Keras's global policy)."""
+    keras.mixed_precision.set_global_policy(name)
+
+
+def set_seed(seed: int) -> None:
+    """Seed Python, NumPy and TensorFlow, and ask TensorFlow for deterministic kernels."""
+    keras.utils.set_random_seed(seed)
+    tf.config.experimental.enable_op_determinism()

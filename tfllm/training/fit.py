@@ -1,0 +1,66 @@
+"""`model.fit` counted in optimizer steps, so that it can start in the middle of an epoch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import tensorflow as tf
+import tf_keras as keras
+
+from tfllm.training.save_checkpoints import SaveCheckpoints
+from tfllm.training.stop_on_signal import StopOnSignal
+
+__all__ = ["fit_steps"]
+
+
+def fit_steps(
+    model: keras.Model,
+    batches: Callable[[int, int], tf.data.Dataset],
+    *,
+    first_step: int,
+    total_steps: int,
+    steps_per_epoch: int,
+    validate: Callable[[int, int], float],
+    saver: SaveCheckpoints,
+    callbacks: Sequence[keras.callbacks.Callback] = (),
+) -> int | None:
+    """Train from `first_step` to `total_steps`, with one `model.fit` for each (part of an) epoch.
+
+    An epoch that ends early because `total_steps` is reached is validated like a whole one.
+    SIGINT and SIGTERM end training after the step that runs; a checkpoint is written all the same.
+
+    Args:
+        model: compiled.
+        batches: (first step, number of steps) → dataset of that many batches.
+        first_step: optimizer steps taken before.
+        total_steps: optimizer steps at the end.
+        steps_per_epoch: steps of one pass over the data.
+        validate: (epoch from 1, step) → validation loss, called after each epoch.
+        saver: told of each validation loss, saves, and may end training early.
+        callbacks: more Keras callbacks; epochs are counted from the start of the run.
+
+    Returns:
+        the signal that stopped training, or None.
+    """
+    step = first_step
+    with StopOnSignal() as stop:
+        while step < total_steps and not saver.out_of_patience:
+            epoch = step // steps_per_epoch
+            end = min((epoch + 1) * steps_per_epoch, total_steps)
+            model.fit(
+                batches(step, end - step),
+                initial_epoch=epoch,
+                epochs=epoch + 1,
+                steps_per_epoch=end - step,
+                callbacks=[stop, saver, *callbacks],
+                verbose=0,
+            )
+            # Within an epoch a signal goes before everything but the checkpoint.
+            whole = int(model.optimizer.iterations.numpy()) >= end
+            if whole:
+                saver.compare(validate(epoch + 1, end))
+            saver.save()
+            if stop.signal_number is not None:
+                break
+            step = end
+    return stop.signal_number

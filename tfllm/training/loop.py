@@ -1,0 +1,90 @@
+"""One training run: resume, fit, validate, save, and end with the best weights."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import tensorflow as tf
+
+from tfllm.errors import Interrupted
+from tfllm.training.checkpoints import Checkpoints
+from tfllm.training.fit import fit_steps
+from tfllm.training.progress import Progress
+from tfllm.training.save_checkpoints import SaveCheckpoints
+from tfllm.training.step import SummedLossModel
+from tfllm.training.tensorboard import TensorBoardLog
+
+__all__ = ["Trained", "train"]
+
+
+class Trained(NamedTuple):
+    """What a training run says of itself.
+
+    Attributes:
+        steps: optimizer steps taken, those before a resume included.
+        best_loss: validation loss of the weights that the model has now.
+        tokens_per_second: positions per second of this process; None if it took under two steps.
+    """
+
+    steps: int
+    best_loss: float
+    tokens_per_second: float | None
+
+
+def train(
+    model: SummedLossModel,
+    batches: Callable[[int, int], tf.data.Dataset],
+    validate: Callable[[int, int], float],
+    *,
+    run_dir: Path,
+    total_steps: int,
+    steps_per_epoch: int,
+    tokens_per_step: int,
+    patience: int | None = None,
+) -> Trained:
+    """Train a compiled model in a run folder, from its newest checkpoint if it has one.
+
+    Afterwards the model has the weights of the epoch with the lowest validation loss.
+
+    Args:
+        model: compiled.
+        batches: (first step, number of steps) → dataset of that many batches.
+        validate: (epoch from 1, step) → validation loss, called after each epoch; may print.
+        run_dir: checkpoints and TensorBoard's files go below it.
+        total_steps: optimizer steps at the end.
+        steps_per_epoch: steps of one pass over the data.
+        tokens_per_step: positions of one global batch.
+        patience: epochs without a better loss after which training ends.
+
+    Raises:
+        Interrupted: after SIGINT or SIGTERM, when the checkpoint is written.
+    """
+    checkpoints = Checkpoints(run_dir / "checkpoints", model)
+    saver = SaveCheckpoints(checkpoints, patience=patience)
+    state = checkpoints.restore_latest()
+    if state is not None:
+        saver.restore(state)
+        print(f"Going on from step {checkpoints.step()} of {total_steps}.", flush=True)
+    first_step = checkpoints.step()
+    progress = Progress(
+        first_step=first_step, total_steps=total_steps, tokens_per_step=tokens_per_step
+    )
+    log = TensorBoardLog(run_dir / "tensorboard", tokens_per_step=tokens_per_step)
+    with progress:
+        signal_number = fit_steps(
+            model,
+            batches,
+            first_step=first_step,
+            total_steps=total_steps,
+            steps_per_epoch=steps_per_epoch,
+            validate=validate,
+            saver=saver,
+            callbacks=[progress, log],
+        )
+    if signal_number is not None and checkpoints.step() < total_steps:
+        raise Interrupted(signal_number)
+    steps = checkpoints.step()
+    checkpoints.restore_best()
+    return Trained(steps, saver.best, progress.tokens_per_second)

@@ -1,0 +1,79 @@
+"""When a run is saved, what counts as its best, and when patience ends."""
+
+from __future__ import annotations
+
+import math
+import time
+from typing import Any
+
+import tf_keras as keras
+
+from tfllm.training.checkpoints import Checkpoints
+
+__all__ = ["SaveCheckpoints"]
+
+
+class SaveCheckpoints(keras.callbacks.Callback):
+    """Saves every few minutes and when told to, and keeps the best epoch's weights apart.
+
+    What it has seen is part of the checkpoint, so that a resumed run stops where the
+    uninterrupted one would.
+
+    Attributes:
+        best: the lowest validation loss so far, inf before the first.
+        epochs_without_better: since then.
+    """
+
+    def __init__(
+        self, checkpoints: Checkpoints, *, minutes: float = 5.0, patience: int | None = None
+    ) -> None:
+        """Prepare.
+
+        Args:
+            checkpoints: where to.
+            minutes: between saves within an epoch.
+            patience: epochs without a lower loss after which `out_of_patience` is true; None for
+                never.
+        """
+        super().__init__()
+        # Keras copies every step's results to NumPy for callbacks that do not say this.
+        self._supports_tf_logs = True
+        self._checkpoints = checkpoints
+        self._seconds = 60.0 * minutes
+        self._patience = patience
+        self._saved_at = time.monotonic()
+        self.best = math.inf
+        self.epochs_without_better = 0
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on from a checkpoint's state."""
+        self.best = float(state.get("best", math.inf))
+        self.epochs_without_better = int(state.get("epochs_without_better", 0))
+
+    @property
+    def out_of_patience(self) -> bool:
+        """Whether training should stop."""
+        return self._patience is not None and self.epochs_without_better >= self._patience
+
+    def compare(self, loss: float) -> None:
+        """Hold an epoch's validation loss against the best; keep the weights if it is better."""
+        if loss < self.best:
+            self.best, self.epochs_without_better = loss, 0
+            self._checkpoints.save_best(self._state())
+        else:
+            self.epochs_without_better += 1
+
+    def save(self) -> None:
+        """Write a checkpoint now."""
+        self._checkpoints.save(self._state())
+        self._saved_at = time.monotonic()
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        """Save if the last time is long ago."""
+        if time.monotonic() - self._saved_at >= self._seconds:
+            self.save()
+
+    def _state(self) -> dict[str, Any]:
+        state: dict[str, Any] = {"epochs_without_better": self.epochs_without_better}
+        # JSON has no infinity.
+        return state | {"best": self.best} if math.isfinite(self.best) else state
