@@ -61,9 +61,9 @@ def read_documents(files: Sequence[Path], unit: DocumentUnit) -> Iterator[str]:
         InputError: if a file can't be read, is empty, or is not UTF-8 (with the byte offset).
     """
     for path in files:
-        if path.stat().st_size == 0:
-            raise InputError(f"{path} is empty. Give a file with text")
         try:
+            if path.stat().st_size == 0:
+                raise InputError(f"{path} is empty. Give a file with text")
             with path.open(encoding="utf-8-sig") as file:
                 yield from (text for text in _cut(file, unit) if text and not text.isspace())
         except UnicodeDecodeError as error:

@@ -15,6 +15,8 @@ import tf_keras as keras
 __all__ = ["Checkpoints"]
 
 _STATE = "state.json"
+# What TensorFlow and JSON raise for files that were cut off, emptied or overwritten.
+_DAMAGE = (OSError, ValueError, IndexError, RuntimeError, AssertionError, tf.errors.OpError)
 
 
 class Checkpoints:
@@ -98,6 +100,6 @@ class Checkpoints:
             state = json.loads((path / _STATE).read_text(encoding="utf-8"))
             status = self._checkpoint.read(str(path / "weights"))
             status.assert_existing_objects_matched()
-        except (OSError, ValueError, tf.errors.OpError, AssertionError):
+        except _DAMAGE:
             return None
         return state

@@ -52,7 +52,7 @@ def fit_steps(
                 initial_epoch=epoch,
                 epochs=epoch + 1,
                 steps_per_epoch=end - step,
-                callbacks=[stop, saver, *callbacks],
+                callbacks=[saver, *callbacks, stop],
                 verbose=0,
             )
             # Within an epoch a signal goes before everything but the checkpoint.

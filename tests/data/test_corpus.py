@@ -1,0 +1,44 @@
+import pytest
+
+from tfllm.data.corpus import read_corpus
+from tfllm.errors import InputError
+
+
+def test_python_documentation_is_english_and_has_no_paragraph_twice():
+    corpus = read_corpus(())
+    documents = [*corpus.train, *corpus.validation]
+    assert corpus.name == "pydoc"
+    assert sum(map(len, documents)) > 1_000_000
+    assert any("dictionary" in document for document in corpus.validation)
+    paragraphs = [p.strip() for document in documents for p in document.split("\n\n")]
+    assert len(paragraphs) == len(set(paragraphs))
+    assert 0.02 < corpus.validation_bytes / sum(len(d.encode()) for d in documents) < 0.15
+
+
+def test_files_by_part(tmp_path):
+    for name in ("train", "held", "test"):
+        (tmp_path / f"{name}.txt").write_text(f"{name} one\n\n{name} two\n")
+    paths = [[str(tmp_path / f"{name}.txt")] for name in ("train", "held", "test")]
+    corpus = read_corpus(*paths, unit="blank_line")
+    assert corpus.name == "train"
+    assert list(corpus.train) == list(corpus.train) == ["train one", "train two"]
+    assert corpus.validation == ["held one", "held two"]
+    assert corpus.test == ["test one", "test two"]
+
+
+def test_prompts_and_how_they_go_on(tmp_path):
+    (tmp_path / "a.txt").write_text("x")
+    (tmp_path / "b.txt").write_text("one two three four five six")
+    corpus = read_corpus([str(tmp_path / "a.txt")], [str(tmp_path / "b.txt")])
+    (first, second, _) = corpus.prompts(3)
+    assert first == ("one two", " three four five si"[: len(first[1])])
+    assert second[0] != first[0] and second[0] in corpus.validation[0]
+
+
+@pytest.mark.parametrize("flag", ["--train", "--validation"])
+def test_white_space_alone_is_no_text(tmp_path, flag):
+    (tmp_path / "blank.txt").write_text(" \n\n\t")
+    (tmp_path / "good.txt").write_text("words")
+    names = ["blank.txt", "good.txt"] if flag == "--train" else ["good.txt", "blank.txt"]
+    with pytest.raises(InputError, match=f"{flag} .*white space"):
+        read_corpus(*([str(tmp_path / name)] for name in names))

@@ -1,0 +1,75 @@
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tfllm import losses
+
+
+def plain(hidden, table, targets, weights):
+    logits = tf.matmul(hidden, table, transpose_b=True)
+    each = tf.nn.sparse_softmax_cross_entropy_with_logits(labels=targets, logits=logits)
+    return tf.reduce_sum(each * weights)
+
+
+def example(rows: int, words: int = 17, dim: int = 5):
+    rng = np.random.default_rng(rows)
+    hidden = tf.constant(rng.standard_normal((rows, dim)), tf.float32)
+    table = tf.constant(rng.standard_normal((words, dim)), tf.float32)
+    targets = tf.constant(rng.integers(0, words, rows), tf.int32)
+    weights = tf.constant(rng.choice([0.0, 1.0, 0.5], rows), tf.float32)
+    return hidden, table, targets, weights
+
+
+# Chunks hold 128 rows here: one, exactly one, one more than one, and several.
+@pytest.mark.parametrize("rows", [1, 128, 129, 400])
+@pytest.mark.parametrize("known", [True, False])
+def test_loss_and_gradients_equal_the_plain_ones(monkeypatch, rows, known):
+    monkeypatch.setattr(losses, "_CHUNK_ELEMENTS", 1)
+    hidden, table, targets, weights = example(rows)
+
+    @tf.function(reduce_retracing=False)
+    def chunked(hidden, table, targets, weights):
+        with tf.GradientTape() as tape:
+            tape.watch([hidden, table])
+            loss = losses.linear_cross_entropy(hidden, table, targets, weights) * 3.0
+        return loss, *tape.gradient(loss, [hidden, table])
+
+    if not known:
+        chunked = tf.function(
+            chunked.python_function,
+            input_signature=[
+                tf.TensorSpec([None, 5]),
+                tf.TensorSpec([17, 5]),
+                tf.TensorSpec([None], tf.int32),
+                tf.TensorSpec([None]),
+            ],
+        )
+    with tf.GradientTape() as tape:
+        tape.watch([hidden, table])
+        wanted = plain(hidden, table, targets, weights) * 3.0
+    loss, by_hidden, by_table = chunked(hidden, table, targets, weights)
+    np.testing.assert_allclose(loss, wanted, rtol=1e-5)
+    wanted_by_hidden, wanted_by_table = tape.gradient(wanted, [hidden, table])
+    np.testing.assert_allclose(by_hidden, wanted_by_hidden, atol=1e-5)
+    np.testing.assert_allclose(by_table, wanted_by_table, atol=1e-4)
+    forward = losses.linear_cross_entropy(hidden, table, targets, weights, differentiable=False)
+    np.testing.assert_allclose(forward * 3.0, wanted, rtol=1e-5)
+
+
+def test_no_rows():
+    hidden, table, targets, weights = example(3)
+    with tf.GradientTape() as tape:
+        tape.watch(table)
+        loss = losses.linear_cross_entropy(hidden[:0], table, targets[:0], weights[:0])
+    assert float(loss) == 0.0
+    assert not np.any(tape.gradient(loss, table))
+
+
+def test_half_precision_comes_back_as_half():
+    hidden, table, targets, weights = example(4)
+    hidden = tf.cast(hidden, tf.bfloat16)
+    with tf.GradientTape() as tape:
+        tape.watch(hidden)
+        loss = losses.linear_cross_entropy(hidden, table, targets, weights)
+    assert loss.dtype == tf.float32
+    assert tape.gradient(loss, hidden).dtype == tf.bfloat16

@@ -1,0 +1,146 @@
+"""A stopped and resumed run ends with the same weights, bit for bit."""
+
+import math
+import os
+import signal
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow as tf
+import tf_keras as keras
+from tensorflow.python.summary.summary_iterator import summary_iterator
+from transformers import GPT2Config
+
+from tfllm import optimization, training
+from tfllm.errors import Interrupted
+from tfllm.models import CausalLM
+from tfllm.training.checkpoints import Checkpoints
+
+TOTAL, PER_EPOCH = 11, 4
+
+
+def batches(first_step: int, steps: int) -> tf.data.Dataset:
+    rng = np.random.default_rng(0)
+    ids = rng.integers(0, 13, (TOTAL, 4, 7)).astype(np.int32)
+    part = ids[first_step : first_step + steps]
+    features = {"input_ids": part[..., :-1]}
+    return tf.data.Dataset.from_tensor_slices((features, part[..., 1:]))
+
+
+def create_model() -> CausalLM:
+    keras.utils.set_random_seed(1)
+    config = GPT2Config(vocab_size=13, n_positions=6, n_embd=8, n_layer=2, n_head=2)
+    model = CausalLM.from_config(config, seed=5)
+    schedule = optimization.warmup_cosine(0.01, total_steps=TOTAL)
+    model.compile(optimization.adamw(schedule, model.trainable_variables), accumulate_steps=2)
+    return model
+
+
+def run(folder: Path, validate, *, patience: int | None = None):
+    model = create_model()
+    trained = training.train(
+        model,
+        batches,
+        validate,
+        run_dir=folder,
+        total_steps=TOTAL,
+        steps_per_epoch=PER_EPOCH,
+        tokens_per_step=24,
+        patience=patience,
+    )
+    return model, trained
+
+
+def falling(epoch: int, step: int) -> float:
+    return 10.0 - epoch
+
+
+class KillAt(keras.callbacks.Callback):
+    def __init__(self, step: int, number: int) -> None:
+        super().__init__()
+        self.step, self.number = step, number
+
+    def on_train_batch_end(self, batch, logs=None):
+        if int(self.model.optimizer.iterations.numpy()) == self.step:
+            os.kill(os.getpid(), self.number)
+
+
+@pytest.mark.parametrize(
+    ("step", "number"), [(1, signal.SIGINT), (6, signal.SIGTERM), (8, signal.SIGTERM)]
+)
+def test_stopped_and_resumed_equals_uninterrupted(tmp_path, monkeypatch, capsys, step, number):
+    wanted, trained = run(tmp_path / "whole", falling)
+    assert trained.steps == TOTAL and trained.best_loss == 7.0
+    assert trained.tokens_per_second > 0
+
+    handlers = [signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)]
+    with monkeypatch.context() as patch:
+        # The signal comes from outside in life; here from a callback, at a known step.
+        plain = training.loop.fit_steps
+        patch.setattr(
+            training.loop,
+            "fit_steps",
+            lambda *a, callbacks, **k: plain(*a, callbacks=[*callbacks, KillAt(step, number)], **k),
+        )
+        with pytest.raises(Interrupted) as stop:
+            run(tmp_path / "parts", falling)
+    assert stop.value.signal_number == number
+    assert [signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)] == handlers
+
+    model, trained = run(tmp_path / "parts", falling)
+    assert f"Going on from step {step} of {TOTAL}" in capsys.readouterr().out
+    assert trained.best_loss == 7.0
+    for a, b in zip(model.get_weights(), wanted.get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
+    for a, b in zip(model.optimizer.variables, wanted.optimizer.variables, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_the_best_epochs_weights_are_kept(tmp_path):
+    losses = {1: 5.0, 2: 3.0, 3: math.nan}
+    model, trained = run(tmp_path, lambda epoch, step: losses[epoch])
+    assert trained.best_loss == 3.0
+    state = Checkpoints(tmp_path / "checkpoints", model).restore_best()
+    assert state is not None and state["step"] == 8
+    assert int(model.optimizer.iterations) == 8
+    assert sorted(p.name for p in (tmp_path / "checkpoints").iterdir()) == [
+        "best-000000008",
+        "step-000000008",
+        "step-000000011",
+    ]
+
+
+def test_patience_ends_a_run_and_a_resumed_one_too(tmp_path):
+    calls = []
+
+    def rising(epoch: int, step: int) -> float:
+        calls.append(step)
+        return float(epoch)
+
+    _, trained = run(tmp_path, rising, patience=1)
+    assert (trained.steps, trained.best_loss, calls) == (8, 1.0, [4, 8])
+    run(tmp_path, rising, patience=1)
+    assert calls == [4, 8]
+
+
+def test_a_damaged_checkpoint_is_passed_over(tmp_path, capsys):
+    model, _ = run(tmp_path, falling)
+    newest = tmp_path / "checkpoints" / "step-000000011" / "weights.data-00000-of-00001"
+    newest.write_bytes(newest.read_bytes()[:-50])
+    again = Checkpoints(tmp_path / "checkpoints", model)
+    assert again.restore_latest()["step"] == 8
+    assert "step-000000011 is damaged" in capsys.readouterr().out
+    (tmp_path / "checkpoints" / "step-000000008" / "state.json").write_text("{")
+    assert Checkpoints(tmp_path / "checkpoints", model).restore_latest() is None
+
+
+def test_tensorboard_gets_steps(tmp_path):
+    run(tmp_path, falling)
+    (path,) = (tmp_path / "tensorboard" / "train").iterdir()
+    points = {
+        (value.tag, event.step)
+        for event in summary_iterator(str(path))
+        for value in event.summary.value
+    }
+    assert points == {("loss", 10), ("learning_rate", 10)}
