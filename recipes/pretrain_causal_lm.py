@@ -26,17 +26,21 @@ if TYPE_CHECKING:
 class Config(cli.CommonConfig):
     """Flags of this recipe."""
 
-    epochs: int = 5
+    epochs: int = 2
     """Passes over the training text."""
+    global_batch_size: int = 16
+    """Rows of one optimizer step, over all devices and micro-batches."""
+    learning_rate: float | None = None
+    """Highest learning rate. Default: 2.5e-3 from scratch, 5e-5 with --pretrained."""
     documents: data.DocumentUnit = "file"
     """What one document is: a whole file, the lines between blank lines, or each line."""
     vocabulary_size: int = 2048
     """Words of the vocabulary that is trained where --pretrained brings none."""
-    num_layers: int = 4
+    num_layers: int = 3
     """Blocks of a model from scratch."""
     num_heads: int = 4
     """Attention heads of each block, from scratch."""
-    hidden_dim: int = 192
+    hidden_dim: int = 128
     """Width of a model from scratch, a multiple of --num_heads."""
     dropout: float = 0.0
     """Share of activations that training zeroes, from scratch; at least 0 and below 1."""
@@ -45,10 +49,29 @@ class Config(cli.CommonConfig):
     temperature: float = 0.7
     """Of the bundle's default signature; 0 takes the likeliest token."""
 
+    def check(self) -> None:
+        """Refuse what no model from scratch can be."""
+        super().check()
+        require = cli.require
+        require(self.num_layers >= 1, "num_layers", self.num_layers, "must be at least 1")
+        require(self.num_heads >= 1, "num_heads", self.num_heads, "must be at least 1")
+        require(
+            self.hidden_dim >= 1 and self.hidden_dim % self.num_heads == 0,
+            "hidden_dim",
+            self.hidden_dim,
+            f"must be a multiple of --num_heads {self.num_heads}",
+        )
+        require(0 <= self.dropout < 1, "dropout", self.dropout, "must be at least 0 and below 1")
+        require(
+            self.max_new_tokens >= 1, "max_new_tokens", self.max_new_tokens, "must be at least 1"
+        )
+        require(self.temperature >= 0, "temperature", self.temperature, "must not be negative")
+
 
 def main(config: Config, run: cli.Run) -> None:
     """Text in, SavedModel out."""
     # 1. Text. What can be refused is refused before TensorFlow is imported, which takes seconds.
+    run.say(f"Reading {' '.join(config.train) or 'the documentation of this Python'} …")
     corpus = data.read_corpus(
         config.train,
         config.validation,
@@ -60,6 +83,7 @@ def main(config: Config, run: cli.Run) -> None:
     export.check_name(bundle_name)
 
     # 2. Seed and devices
+    run.say("Starting TensorFlow …")
     from tfllm import metrics
     from tfllm.generation import Sampling
 
@@ -117,7 +141,7 @@ def main(config: Config, run: cli.Run) -> None:
         run.metrics |= {f"test_{name}": value for name, value in measured.items()}
 
     # 6. Export, and try the bundle in a fresh process
-    run.say("Exporting: writing the bundle, loading it back in a fresh process, comparing.")
+    run.say("Exporting: the bundle is loaded back in a fresh process and compared …")
     with run.timed("export"):
         model.save_pretrained(run_dir / "model", tokenizer)
         bundle = export.export_bundle(
@@ -186,7 +210,9 @@ def create_model(config: Config, tokenizer: text.Tokenizer, total_steps: int) ->
             f"positions of {config.pretrained}. Give at most that"
         )
     schedule = optimization.warmup_cosine(
-        config.learning_rate, warmup_steps=config.warmup_steps, total_steps=total_steps
+        config.learning_rate or (5e-5 if config.pretrained else 2.5e-3),
+        warmup_steps=config.warmup_steps,
+        total_steps=total_steps,
     )
     optimizer = optimization.adamw(
         schedule, model.trainable_variables, weight_decay=config.weight_decay
@@ -210,11 +236,19 @@ def show(run: cli.Run, bundle: Path, corpus: data.Corpus) -> None:
     """Print completions by the bundle in a fresh process, and the commands to go on with."""
     prompts = corpus.prompts(3)
     replies = serving.predict_in_fresh_process(bundle, [prompt for prompt, _ in prompts])
+    run.say(f"\nThree unseen texts, continued by {bundle} in a fresh process:")
     for (prompt, truth), reply in zip(prompts, replies, strict=True):
-        run.say(f"\nPrompt:    {prompt}\nBundle:    {reply}\nTrue text: {truth}")
-    run.say(f"\nWatch:     {serving.tensorboard_line(run.directory / 'tensorboard')}")
-    run.say(f"Serve:     {serving.docker_run_line(bundle)}")
-    run.say(f"Ask:       {serving.curl_line(bundle.parent.name, [prompts[0][0]])}")
+        run.say(f"\n  Prompt:    … {one_line(prompt)[-100:]}")
+        run.say(f"  Bundle:    {one_line(reply)}")
+        run.say(f"  True text: {one_line(truth)[: max(80, len(reply))]} …")
+    run.say(f"\nWatch:  {serving.tensorboard_line(run.directory / 'tensorboard')}")
+    run.say(f"\nServe:  {serving.docker_run_line(bundle)}")
+    run.say(f"\nAsk:    {serving.curl_line(bundle.parent.name, [prompts[0][0]])}\n")
+
+
+def one_line(words: str) -> str:
+    """Put a text on one line."""
+    return " ".join(words.split())
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ from typing import Any, Literal, TypeVar
 
 from tfllm.errors import InputError, Interrupted
 
-__all__ = ["CommonConfig", "Run", "main"]
+__all__ = ["CommonConfig", "Run", "main", "require"]
 
 Precision = Literal["float32", "mixed_bfloat16", "mixed_float16"]
 StrategyName = Literal["auto", "one", "mirrored", "multi_worker"]
@@ -60,7 +60,7 @@ class CommonConfig:
     """Rows of one optimizer step, over all devices and micro-batches."""
     accumulate_steps: int = 1
     """Micro-batches that each device cuts its rows into, to save memory."""
-    learning_rate: float = 1e-3
+    learning_rate: float | None = 1e-3
     """Highest learning rate, reached at the end of the warm-up."""
     warmup_steps: int | None = None
     """Optimizer steps over which the learning rate rises from 0. Default: a tenth, at most 100."""
@@ -88,16 +88,17 @@ class CommonConfig:
             InputError: naming the flag and what was received.
         """
         for name in ("epochs", "global_batch_size", "accumulate_steps", "sequence_length"):
-            _require(getattr(self, name) >= 1, name, getattr(self, name), "must be at least 1")
+            require(getattr(self, name) >= 1, name, getattr(self, name), "must be at least 1")
         for name in ("max_steps", "early_stopping_patience"):
             value = getattr(self, name)
-            _require(value is None or value >= 1, name, value, "must be at least 1")
+            require(value is None or value >= 1, name, value, "must be at least 1")
         for name in ("warmup_steps", "weight_decay", "seed"):
             value = getattr(self, name)
-            _require(value is None or value >= 0, name, value, "must not be negative")
-        _require(self.learning_rate > 0, "learning_rate", self.learning_rate, "must be above 0")
+            require(value is None or value >= 0, name, value, "must not be negative")
+        rate = self.learning_rate
+        require(rate is None or rate > 0, "learning_rate", rate, "must be above 0")
         fraction = self.validation_fraction
-        _require(
+        require(
             0 < fraction < 1,
             "validation_fraction",
             fraction,
@@ -112,7 +113,12 @@ class CommonConfig:
         return steps if self.max_steps is None else min(steps, self.max_steps)
 
 
-def _require(holds: bool, name: str, value: Any, rule: str) -> None:
+def require(holds: bool, name: str, value: Any, rule: str) -> None:
+    """Refuse a flag's value unless a rule holds.
+
+    Raises:
+        InputError: naming flag, rule and value.
+    """
     if not holds:
         raise InputError(f"--{name} {rule}. Received: {value}")
 
@@ -143,6 +149,7 @@ class Run:
         self.throughput: float | None = None
         self.export: str | None = None
         self.directory = _choose_directory(config, recipe)
+        self._start = time.monotonic()
 
     def say(self, text: str) -> None:
         """Print a line for the person who watches."""
@@ -166,6 +173,7 @@ class Run:
 
     def finish(self) -> None:
         """Write `run.json` and print the same object as the last line."""
+        self.timing["total"] = round(time.monotonic() - self._start, 3)
         record = {
             "config": dataclasses.asdict(self.config) | {"run_dir": str(self.directory)},
             "metrics": self.metrics,

@@ -69,10 +69,7 @@ def test_empty_and_unreadable_files(tmp_path):
 
 @given(st.lists(st.text(min_size=1), min_size=60, max_size=80, unique=True), st.text(min_size=1))
 def test_a_document_stays_on_its_side(documents, another):
-    try:
-        train, validation = split_by_hash(documents, 0.3)
-    except InputError:
-        return
+    train, validation = split_by_hash(documents, 0.3)
     assert sorted(train + validation) == sorted(documents)
     more_train, more_validation = split_by_hash([another, *reversed(documents)], 0.3)
     assert set(train) <= set(more_train) and set(validation) <= set(more_validation)
@@ -85,6 +82,12 @@ def test_a_lone_document_is_cut_at_blank_lines():
     assert sorted("\n\n".join(train + validation).split("\n\n")) == sorted(text.split("\n\n"))
 
 
-def test_a_split_that_leaves_nothing_is_refused():
-    with pytest.raises(InputError, match="no document for validation out of 2"):
-        split_by_hash(["a", "b"], 1e-9)
+@pytest.mark.parametrize("fraction", [1e-9, 0.5, 1 - 1e-9])
+def test_few_documents_leave_no_side_empty(fraction):
+    train, validation = split_by_hash(["a", "b", "c"], fraction)
+    assert train and validation and sorted(train + validation) == ["a", "b", "c"]
+
+
+def test_one_paragraph_cannot_be_split():
+    with pytest.raises(InputError, match="one paragraph.*--validation"):
+        split_by_hash(["a b c"], 0.1)

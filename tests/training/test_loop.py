@@ -2,6 +2,7 @@
 
 import math
 import os
+import shutil
 import signal
 from pathlib import Path
 
@@ -66,13 +67,26 @@ class KillAt(keras.callbacks.Callback):
             os.kill(os.getpid(), self.number)
 
 
-@pytest.mark.parametrize(
-    ("step", "number"), [(1, signal.SIGINT), (6, signal.SIGTERM), (8, signal.SIGTERM)]
-)
-def test_stopped_and_resumed_equals_uninterrupted(tmp_path, monkeypatch, capsys, step, number):
-    wanted, trained = run(tmp_path / "whole", falling)
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """The folder of an uninterrupted run, and what it ended with."""
+    folder = tmp_path_factory.mktemp("whole")
+    model, trained = run(folder, falling)
+    return folder, model, trained
+
+
+def test_a_whole_run(whole):
+    _, _, trained = whole
     assert trained.steps == TOTAL and trained.best_loss == 7.0
     assert trained.tokens_per_second > 0
+
+
+# Within an epoch, and at its end.
+@pytest.mark.parametrize(("step", "number"), [(6, signal.SIGINT), (8, signal.SIGTERM)])
+def test_stopped_and_resumed_equals_uninterrupted(
+    whole, tmp_path, monkeypatch, capsys, step, number
+):
+    _, wanted, _ = whole
 
     handlers = [signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)]
     with monkeypatch.context() as patch:
@@ -124,20 +138,21 @@ def test_patience_ends_a_run_and_a_resumed_one_too(tmp_path):
     assert calls == [4, 8]
 
 
-def test_a_damaged_checkpoint_is_passed_over(tmp_path, capsys):
-    model, _ = run(tmp_path, falling)
-    newest = tmp_path / "checkpoints" / "step-000000011" / "weights.data-00000-of-00001"
+def test_a_damaged_checkpoint_is_passed_over(whole, tmp_path, capsys):
+    folder, model, _ = whole
+    copy = tmp_path / "checkpoints"
+    shutil.copytree(folder / "checkpoints", copy)
+    newest = copy / "step-000000011" / "weights.data-00000-of-00001"
     newest.write_bytes(newest.read_bytes()[:-50])
-    again = Checkpoints(tmp_path / "checkpoints", model)
-    assert again.restore_latest()["step"] == 8
+    assert Checkpoints(copy, model).restore_latest()["step"] == 8
     assert "step-000000011 is damaged" in capsys.readouterr().out
-    (tmp_path / "checkpoints" / "step-000000008" / "state.json").write_text("{")
-    assert Checkpoints(tmp_path / "checkpoints", model).restore_latest() is None
+    (copy / "step-000000008" / "state.json").write_text("{")
+    assert Checkpoints(copy, model).restore_latest() is None
 
 
-def test_tensorboard_gets_steps(tmp_path):
-    run(tmp_path, falling)
-    (path,) = (tmp_path / "tensorboard" / "train").iterdir()
+def test_tensorboard_gets_steps(whole):
+    folder, _, _ = whole
+    (path,) = (folder / "tensorboard" / "train").iterdir()
     points = {
         (value.tag, event.step)
         for event in summary_iterator(str(path))

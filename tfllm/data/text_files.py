@@ -15,8 +15,8 @@ __all__ = ["DocumentUnit", "find_files", "read_documents", "split_by_hash"]
 
 DocumentUnit = Literal["file", "blank_line", "line"]
 _CHUNK_BYTES = 1 << 20
-# A lone file is cut at blank lines into pieces of at least so many characters before its
-# pieces are dealt to training and validation.
+# A lone file is cut at blank lines into pieces before these are dealt to training and validation:
+# of about so many characters, or smaller ones that make a hundred.
 _PIECE_CHARACTERS = 2_000
 
 
@@ -128,32 +128,39 @@ def split_by_hash(
         training and validation documents, in their order.
 
     Raises:
-        InputError: if one side would stay empty.
+        InputError: if there is only one paragraph.
     """
     documents = list(documents)
     if len(documents) == 1:
         documents = list(_pieces(documents[0]))
-    limit = int(validation_fraction * 2**64)
-    sides: tuple[list[str], list[str]] = ([], [])
-    for document in documents:
-        digest = hashlib.sha256(document.encode()).digest()
-        sides[int.from_bytes(digest[:8], "big") < limit].append(document)
-    if not all(sides):
+    if len(documents) < 2:
         raise InputError(
-            f"--validation_fraction {validation_fraction} leaves no document for "
-            f"{'validation' if sides[0] else 'training'} out of {len(documents)}. "
-            "Give more text, another fraction, or a file of its own with --validation"
+            "the text is one paragraph and can't be split into training and validation. Give more "
+            "text, or a file of its own with --validation"
         )
+    places = [_place(document) for document in documents]
+    # Where there are few documents, each side gets at least the one that is nearest to it.
+    limit = min(max(validation_fraction, min(places)), max(places) - 2**-49)
+    sides: tuple[list[str], list[str]] = ([], [])
+    for document, place in zip(documents, places, strict=True):
+        sides[place <= limit].append(document)
     return sides
 
 
+def _place(document: str) -> float:
+    """A number in [0, 1) that follows from the text alone."""
+    digest = hashlib.sha256(document.encode()).digest()
+    return int.from_bytes(digest[:6], "big") / 2**48
+
+
 def _pieces(document: str) -> Iterator[str]:
+    least = min(_PIECE_CHARACTERS, len(document) // 100)
     piece: list[str] = []
     size = 0
     for paragraph in document.split("\n\n"):
         piece.append(paragraph)
         size += len(paragraph)
-        if size >= _PIECE_CHARACTERS:
+        if size > least:
             yield "\n\n".join(piece)
             piece, size = [], 0
     if piece:

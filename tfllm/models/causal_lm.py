@@ -10,6 +10,7 @@ import tensorflow as tf
 import tf_keras as keras
 from transformers import GPT2Config, TFGPT2Model
 
+from tfllm.errors import InputError
 from tfllm.generation.decode import Sampling, decode
 from tfllm.losses import linear_cross_entropy
 from tfllm.models import checkpoint_files, gpt2, gpt2_weights
@@ -237,8 +238,8 @@ class CausalLM(SummedLossModel):
             `temperature`, `top_p` (`<float32>[batch]`) of each row.
 
         Raises:
-            ValueError: if the tokenizer has more words than the model, or `max_new_tokens`
-                leaves a prompt no position.
+            ValueError: if the tokenizer has more words than the model.
+            InputError: if `max_new_tokens` leaves a prompt no position.
         """
         if tokenizer.vocabulary_size > self.config.vocab_size:
             raise ValueError(
@@ -246,7 +247,7 @@ class CausalLM(SummedLossModel):
                 f"{self.config.vocab_size}: they do not belong together"
             )
         if not 1 <= max_new_tokens <= self.max_positions:
-            raise ValueError(
+            raise InputError(
                 f"max_new_tokens must be between 1 and the model's {self.max_positions} positions. "
                 f"Received: {max_new_tokens}"
             )
