@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tfllm import cli, data, export, serving, text, training
+from tfllm import cli, data, export, metrics, serving, text, training
 from tfllm.errors import InputError
 
 if TYPE_CHECKING:
@@ -84,9 +84,6 @@ def main(config: Config, run: cli.Run) -> None:
 
     # 2. Seed and devices
     run.say("Starting TensorFlow …")
-    from tfllm import metrics
-    from tfllm.generation import Sampling
-
     training.set_seed(config.seed)
     training.set_precision(config.precision)
     strategy = training.create_strategy(config.strategy)
@@ -99,40 +96,17 @@ def main(config: Config, run: cli.Run) -> None:
     run.say(f"Text {corpus.name}: {train}. Held out: {validation}.")
 
     # 4. Model
-    total_steps = config.total_steps(train.steps_per_epoch)
     with strategy.scope():
-        model = create_model(config, tokenizer, total_steps)
+        model = create_model(config, tokenizer, config.total_steps(train.steps_per_epoch))
     run.say(f"Model: {model.config.n_layer} layers, {model.count_params():,} parameters.")
-    signatures = model.signatures(
-        tokenizer,
-        max_new_tokens=config.max_new_tokens,
-        sampling=Sampling(temperature=config.temperature, top_k=50),
-    )
+    signatures = serving_functions(config, model, tokenizer)
     if config.dry_run:
         run.say(f"First row: {tokenizer.fast.decode(train.batch(0)[0]['input_ids'][0])}")
         return
 
     # 5. Fit, report each epoch, end with the best weights
-    run_dir = run.open()
-    measure = functools.partial(
-        metrics.language_model, tokens=validation.targets, text_bytes=validation.text_bytes
-    )
-    report = training.LanguageModelReport(
-        model, validation.dataset(), measure, sampler(signatures, corpus), run_dir / "tensorboard"
-    )
     with run.timed("train"):
-        trained = training.train(
-            model,
-            train.dataset,
-            report,
-            run_dir=run_dir,
-            total_steps=total_steps,
-            steps_per_epoch=train.steps_per_epoch,
-            tokens_per_step=config.global_batch_size * config.sequence_length,
-            patience=config.early_stopping_patience,
-        )
-    run.throughput = trained.tokens_per_second
-    run.metrics |= measure(trained.best_loss)
+        fit(config, run, model, train, validation, sampler(signatures, corpus))
     run.metrics["gzip_bits_per_byte"] = metrics.gzip_bits_per_byte(corpus.validation)
     if corpus.test:
         test = blocks(config, tokenizer, corpus.test, "--test")
@@ -143,7 +117,7 @@ def main(config: Config, run: cli.Run) -> None:
     # 6. Export, and try the bundle in a fresh process
     run.say("Exporting: the bundle is loaded back in a fresh process and compared …")
     with run.timed("export"):
-        model.save_pretrained(run_dir / "model", tokenizer)
+        model.save_pretrained(run.directory / "model", tokenizer)
         bundle = export.export_bundle(
             signatures,
             config.export_dir,
@@ -219,6 +193,44 @@ def create_model(config: Config, tokenizer: text.Tokenizer, total_steps: int) ->
     )
     model.compile(optimizer, accumulate_steps=config.accumulate_steps)
     return model
+
+
+def serving_functions(config: Config, model: CausalLM, tokenizer: text.Tokenizer) -> dict[str, Any]:
+    """Give what the bundle serves, text in and text out."""
+    from tfllm.generation import Sampling
+
+    sampling = Sampling(temperature=config.temperature, top_k=50)
+    return model.signatures(tokenizer, max_new_tokens=config.max_new_tokens, sampling=sampling)
+
+
+def fit(
+    config: Config,
+    run: cli.Run,
+    model: CausalLM,
+    train: data.TokenBlocks,
+    validation: data.TokenBlocks,
+    sample: Callable[[], tuple[str, str]],
+) -> None:
+    """Train in the run folder; the model ends with its best weights, the run with their numbers."""
+    run_dir = run.open()
+    measure = functools.partial(
+        metrics.language_model, tokens=validation.targets, text_bytes=validation.text_bytes
+    )
+    report = training.LanguageModelReport(
+        model, validation.dataset(), measure, sample, run_dir / "tensorboard"
+    )
+    trained = training.train(
+        model,
+        train.dataset,
+        report,
+        run_dir=run_dir,
+        total_steps=config.total_steps(train.steps_per_epoch),
+        steps_per_epoch=train.steps_per_epoch,
+        tokens_per_step=config.global_batch_size * config.sequence_length,
+        patience=config.early_stopping_patience,
+    )
+    run.throughput = trained.tokens_per_second
+    run.metrics |= measure(trained.best_loss)
 
 
 def sampler(signatures: dict[str, Any], corpus: data.Corpus) -> Callable[[], tuple[str, str]]:
