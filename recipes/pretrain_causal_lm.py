@@ -89,17 +89,21 @@ def main(config: Config, run: cli.Run) -> None:
     strategy = training.create_strategy(config.strategy)
     training.check_batch(config.global_batch_size, config.accumulate_steps, strategy)
 
-    # 3. Data: each part is one stream of tokens on disk, cut into blocks
+    # 3. Model
     tokenizer = create_tokenizer(config, corpus)
-    train = blocks(config, tokenizer, corpus.train, "--train", seed=config.seed)
-    validation = blocks(config, tokenizer, corpus.validation, "--validation")
-    run.say(f"Text {corpus.name}: {train}. Held out: {validation}.")
-
-    # 4. Model
     with strategy.scope():
-        model = create_model(config, tokenizer, config.total_steps(train.steps_per_epoch))
-    run.say(f"Model: {model.config.n_layer} layers, {model.count_params():,} parameters.")
+        model = create_model(config, tokenizer)
     signatures = serving_functions(config, model, tokenizer)
+    run.say(f"Model: {model.config.n_layer} layers, {model.count_params():,} parameters.")
+
+    # 4. Data: each part is one stream of tokens on disk, cut into blocks
+    for part, documents in corpus.parts():
+        data.check_length(documents, tokenizer, config.sequence_length + 1, part)
+    train = blocks(config, tokenizer, corpus.train, seed=config.seed)
+    validation = blocks(config, tokenizer, corpus.validation)
+    run.say(f"Text {corpus.name}: {train}. Held out: {validation}.")
+    with strategy.scope():
+        compile_model(config, model, config.total_steps(train.steps_per_epoch))
     if config.dry_run:
         run.say(f"First row: {tokenizer.fast.decode(train.batch(0)[0]['input_ids'][0])}")
         return
@@ -109,7 +113,7 @@ def main(config: Config, run: cli.Run) -> None:
         fit(config, run, model, train, validation, sampler(signatures, corpus))
     run.metrics["gzip_bits_per_byte"] = metrics.gzip_bits_per_byte(corpus.validation)
     if corpus.test:
-        test = blocks(config, tokenizer, corpus.test, "--test")
+        test = blocks(config, tokenizer, corpus.test)
         loss = model.evaluate(test.dataset(), verbose=0, return_dict=True)["loss"]
         measured = metrics.language_model(loss, tokens=test.targets, text_bytes=test.text_bytes)
         run.metrics |= {f"test_{name}": value for name, value in measured.items()}
@@ -117,7 +121,8 @@ def main(config: Config, run: cli.Run) -> None:
     # 6. Export, and try the bundle in a fresh process
     run.say("Exporting: the bundle is loaded back in a fresh process and compared …")
     with run.timed("export"):
-        model.save_pretrained(run.directory / "model", tokenizer)
+        # An unfinished run that is resumed here may have got as far before.
+        model.save_pretrained(run.directory / "model", tokenizer, overwrite=True)
         bundle = export.export_bundle(
             signatures,
             config.export_dir,
@@ -140,26 +145,21 @@ def blocks(
     config: Config,
     tokenizer: text.Tokenizer,
     documents: Iterable[str],
-    flag: str,
     seed: int | None = None,
 ) -> data.TokenBlocks:
     """Tokenize documents, once for all runs, and cut them into blocks."""
-    store = data.build_store(
-        documents, tokenizer, flag=flag, least_tokens=config.sequence_length + 1
-    )
     return data.TokenBlocks(
-        store,
+        data.build_store(documents, tokenizer),
         sequence_length=config.sequence_length,
         global_batch_size=config.global_batch_size,
         seed=seed,
     )
 
 
-def create_model(config: Config, tokenizer: text.Tokenizer, total_steps: int) -> CausalLM:
-    """Load the pretrained model, or create one with random weights; compile it."""
+def create_model(config: Config, tokenizer: text.Tokenizer) -> CausalLM:
+    """Load the pretrained model, or create one with random weights."""
     from transformers import GPT2Config
 
-    from tfllm import optimization
     from tfllm.models import CausalLM
 
     if config.pretrained:
@@ -183,6 +183,13 @@ def create_model(config: Config, tokenizer: text.Tokenizer, total_steps: int) ->
             f"--sequence_length {config.sequence_length} is above the {model.max_positions} "
             f"positions of {config.pretrained}. Give at most that"
         )
+    return model
+
+
+def compile_model(config: Config, model: CausalLM, total_steps: int) -> None:
+    """Give the model its optimizer: AdamW, warm-up, cosine."""
+    from tfllm import optimization
+
     schedule = optimization.warmup_cosine(
         config.learning_rate or (5e-5 if config.pretrained else 2.5e-3),
         warmup_steps=config.warmup_steps,
@@ -192,7 +199,6 @@ def create_model(config: Config, tokenizer: text.Tokenizer, total_steps: int) ->
         schedule, model.trainable_variables, weight_decay=config.weight_decay
     )
     model.compile(optimizer, accumulate_steps=config.accumulate_steps)
-    return model
 
 
 def serving_functions(config: Config, model: CausalLM, tokenizer: text.Tokenizer) -> dict[str, Any]:
@@ -228,6 +234,11 @@ def fit(
         steps_per_epoch=train.steps_per_epoch,
         tokens_per_step=config.global_batch_size * config.sequence_length,
         patience=config.early_stopping_patience,
+        identity={
+            "training text": train.store.manifest.source,
+            "validation text": validation.store.manifest.source,
+            "tokenizer": train.store.manifest.tokenizer,
+        },
     )
     run.throughput = trained.tokens_per_second
     run.metrics |= measure(trained.best_loss)

@@ -106,7 +106,7 @@ def test_an_unfinished_run_is_continued_only_with_the_same_flags(start, tmp_path
     [
         ("refuse", 2, "error: the file x.txt is bad\n"),
         ("full", 2, "error: the disk is full"),
-        ("stop", 143, "The same command with --run_dir runs/toy goes on from it"),
+        ("stop", 143, "Stopped by SIGTERM. There is no checkpoint yet"),
     ],
 )
 def test_exit_codes(start, act, code, message):
@@ -126,9 +126,9 @@ def test_a_defect_keeps_its_traceback(start):
     [
         (["--epochs", "0"], "--epochs must be at least 1. Received: 0"),
         (["--validation_fraction", "1"], "--validation_fraction must be between 0 and 1"),
-        (["--learning_rate", "-1"], "--learning_rate must be above 0. Received: -1.0"),
-        (["--learning_rate", "nan"], "--learning_rate must be above 0. Received: nan"),
-        (["--seed", "-1"], "--seed must not be negative"),
+        (["--learning_rate", "-1"], "--learning_rate must be above 0, below 1000. Received: -1.0"),
+        (["--learning_rate", "nan"], "--learning_rate must be above 0, below 1000. Received: nan"),
+        (["--seed", "-1"], "--seed must be at least 0"),
         (["--validation", "a.txt"], "--validation and --test need --train"),
     ],
 )

@@ -7,16 +7,19 @@ from __future__ import annotations
 
 import dataclasses
 import errno
+import fcntl
 import importlib.metadata
 import json
 import os
+import signal
 import sys
 import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from types import FrameType
+from typing import IO, Any, Literal, NoReturn, TypeVar
 
 from tfllm.errors import InputError, Interrupted
 
@@ -26,6 +29,7 @@ Precision = Literal["float32", "mixed_bfloat16", "mixed_float16"]
 StrategyName = Literal["auto", "one", "mirrored", "multi_worker"]
 
 _UNFINISHED = "config.json"
+_LOCK = ".lock"
 _FINISHED = "run.json"
 # Flags that may differ between a run and its continuation.
 _FREE = {"run_dir", "resume", "export_dir", "export_name", "dry_run"}
@@ -92,11 +96,14 @@ class CommonConfig:
         for name in ("max_steps", "early_stopping_patience"):
             value = getattr(self, name)
             require(value is None or value >= 1, name, value, "must be at least 1")
-        for name in ("warmup_steps", "weight_decay", "seed"):
+        for name in ("warmup_steps", "weight_decay"):
             value = getattr(self, name)
             require(value is None or value >= 0, name, value, "must not be negative")
+        require(0 <= self.seed < 2**32, "seed", self.seed, "must be at least 0 and below 2³²")
         rate = self.learning_rate
-        require(rate is None or rate > 0, "learning_rate", rate, "must be above 0")
+        require(
+            rate is None or 0 < rate < 1e3, "learning_rate", rate, "must be above 0, below 1000"
+        )
         fraction = self.validation_fraction
         require(
             0 < fraction < 1,
@@ -148,7 +155,9 @@ class Run:
         self.timing: dict[str, float] = {}
         self.throughput: float | None = None
         self.export: str | None = None
+        _check_writable(Path(config.export_dir), "export_dir")
         self.directory = _choose_directory(config, recipe)
+        self._lock: IO[str] | None = None
         self._start = time.monotonic()
 
     def say(self, text: str) -> None:
@@ -163,9 +172,22 @@ class Run:
         self.timing[name] = self.timing.get(name, 0.0) + round(time.monotonic() - start, 3)
 
     def open(self) -> Path:
-        """Make the run folder and note the configuration in it, for a later resume."""
+        """Make the run folder, take it, and note the configuration in it for a later resume.
+
+        Raises:
+            InputError: if it can't be written, or a live process has it.
+        """
         try:
             self.directory.mkdir(parents=True, exist_ok=True)
+            self._lock = (self.directory / _LOCK).open("w")
+            try:
+                # The kernel lets go of it when the process ends, whichever way.
+                fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise InputError(
+                    f"the run folder {self.directory} is in use by a live process. Wait for it, or "
+                    "give another --run_dir"
+                ) from None
             write_json(self.directory / _UNFINISHED, dataclasses.asdict(self.config))
         except OSError as error:
             raise _unwritable(self.directory, error) from error
@@ -193,7 +215,7 @@ def write_json(path: Path, value: Any) -> None:
     hidden = path.parent / f".{path.name}-{uuid.uuid4().hex[:8]}"
     try:
         with hidden.open("w", encoding="utf-8") as file:
-            json.dump(value, file, indent=2, ensure_ascii=False)
+            json.dump(value, file, indent=2, ensure_ascii=False, allow_nan=False)
             file.write("\n")
             file.flush()
             os.fsync(file.fileno())
@@ -205,12 +227,12 @@ def write_json(path: Path, value: Any) -> None:
 def _choose_directory(config: CommonConfig, recipe: str) -> Path:
     if config.run_dir is not None:
         directory = Path(config.run_dir)
-        _check_writable(directory)
+        _check_writable(directory, "run_dir")
         obstacle = _obstacle(directory, config)
         if obstacle:
             raise InputError(f"--run_dir {directory} {obstacle}. Give another --run_dir")
         return directory
-    _check_writable(Path("runs"))
+    _check_writable(Path("runs"), "run_dir")
     number = 1
     while True:
         directory = Path("runs") / (recipe if number == 1 else f"{recipe}-{number}")
@@ -228,8 +250,8 @@ def _obstacle(directory: Path, config: CommonConfig) -> str | None:
     if config.resume == "never":
         return "holds an unfinished run, and --resume is never"
     try:
-        before = json.loads((directory / _UNFINISHED).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        before = dict(json.loads((directory / _UNFINISHED).read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
         return f"holds an unreadable {_UNFINISHED}"
     now = json.loads(json.dumps(dataclasses.asdict(config)))
     changed = [
@@ -240,15 +262,20 @@ def _obstacle(directory: Path, config: CommonConfig) -> str | None:
     return f"holds an unfinished run with other flags: {'; '.join(changed)}" if changed else None
 
 
-def _check_writable(directory: Path) -> None:
+def _check_writable(directory: Path, flag: str) -> None:
     """Fail before the work and not after it. Makes nothing."""
     place = directory.absolute()
-    while not place.exists() and place != place.parent:
+    while not os.path.lexists(place) and place != place.parent:
         place = place.parent
-    if not place.is_dir():
-        raise InputError(f"the run folder {directory} can't be made: {place} is a file")
-    if not os.access(place, os.W_OK | os.X_OK):
-        raise InputError(f"the run folder {directory} can't be made: {place} is not writable")
+    reason = None
+    if not os.path.isdir(place):
+        reason = f"{place} is a file"
+    elif not os.access(place, os.W_OK | os.X_OK):
+        reason = f"{place} is not writable"
+    elif max(len(part.encode()) for part in directory.absolute().parts) > 255:
+        reason = "a name in it is longer than 255 bytes"
+    if reason:
+        raise InputError(f"--{flag} {directory} can't be made: {reason}. Give another --{flag}")
 
 
 def _unwritable(path: Path, error: OSError) -> InputError:
@@ -281,27 +308,44 @@ def main(config_type: type[_Config], recipe: Callable[[_Config, Run], None], fil
     try:
         config.check()
         run = Run(config, path.stem)
+    except InputError as error:
+        _fail(str(error))
+    signal.signal(signal.SIGTERM, _terminate)
+    try:
         recipe(config, run)
         run.finish()
     except InputError as error:
         _fail(str(error))
     except Interrupted as stop:
-        print(
-            f"\nStopped by {stop}. A checkpoint is in {run.directory}/checkpoints. "
-            f"The same command with --run_dir {run.directory} goes on from it.",
-            file=sys.stderr,
-        )
+        print(f"\nStopped by {stop}. {_how_to_go_on(run)}", file=sys.stderr)
         raise SystemExit(128 + stop.signal_number) from None
-    except KeyboardInterrupt:
-        print("\nStopped before the first step; nothing to resume.", file=sys.stderr)
-        raise SystemExit(130) from None
+    except (KeyboardInterrupt, _Terminated) as stop:
+        print(f"\nStopped. {_how_to_go_on(run)}", file=sys.stderr)
+        raise SystemExit(143 if isinstance(stop, _Terminated) else 130) from None
     except Exception as error:
         if _is_disk_full(error):
             _fail(f"the disk is full: {str(error).splitlines()[0]}. Free space and run again")
         raise
 
 
-def _fail(message: str) -> None:
+class _Terminated(BaseException):
+    """SIGTERM outside training, so that what is half written is cleared away."""
+
+
+def _terminate(number: int, frame: FrameType | None) -> None:
+    raise _Terminated
+
+
+def _how_to_go_on(run: Run) -> str:
+    if not (run.directory / "checkpoints").is_dir():
+        return "There is no checkpoint yet; the same command starts again."
+    return (
+        f"A checkpoint is in {run.directory}/checkpoints: the same command with "
+        f"--run_dir {run.directory} goes on from it."
+    )
+
+
+def _fail(message: str) -> NoReturn:
     print(f"error: {' '.join(message.split())}", file=sys.stderr)
     raise SystemExit(2)
 

@@ -76,8 +76,12 @@ def _chunk_losses(
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """Per row its loss `[rows]` and the loss's slope by its logits `[rows, words]`."""
     logits = tf.matmul(states, table, transpose_b=True)
-    losses, slopes = tf.raw_ops.SparseSoftmaxCrossEntropyWithLogits(features=logits, labels=targets)
-    return losses, slopes
+    if not tf.config.list_logical_devices("GPU"):
+        return tf.raw_ops.SparseSoftmaxCrossEntropyWithLogits(features=logits, labels=targets)
+    # That kernel refuses to run on a GPU under op determinism.
+    log_shares = tf.nn.log_softmax(logits)
+    losses = -tf.gather(log_shares, targets, batch_dims=1)
+    return losses, tf.exp(log_shares) - tf.one_hot(targets, tf.shape(logits)[1])
 
 
 def _loss_only(

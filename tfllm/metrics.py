@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import math
+import sys
 from collections.abc import Iterable
 
 __all__ = ["bits_per_byte", "gzip_bits_per_byte", "language_model", "perplexity"]
@@ -28,8 +29,8 @@ def language_model(mean_loss: float, *, tokens: int, text_bytes: int) -> dict[st
 
 
 def perplexity(mean_loss: float) -> float:
-    """Turn a mean loss per token, in nats, into perplexity per token; inf where it overflows."""
-    return math.exp(mean_loss) if mean_loss < 700 else math.inf
+    """Turn a mean loss per token, in nats, into perplexity per token; at most the largest float."""
+    return math.exp(mean_loss) if mean_loss < 709 else sys.float_info.max
 
 
 def bits_per_byte(mean_loss: float, tokens: int, text_bytes: int) -> float:

@@ -3,7 +3,7 @@ import json
 import numpy as np
 import pytest
 
-from tfllm.data.store import TokenStore, build_store
+from tfllm.data.store import TokenStore, build_store, check_length
 from tfllm.errors import InputError
 from tfllm.text import train_byte_level_bpe
 
@@ -11,7 +11,7 @@ DOCUMENTS = ["the cat", "", "sat on the dog"]
 
 
 def build(tokenizer, folder, documents=DOCUMENTS, **kwargs):
-    return build_store(documents, tokenizer, flag="--train", cache_dir=folder, **kwargs)
+    return build_store(documents, tokenizer, cache_dir=folder, **kwargs)
 
 
 def test_documents_stand_between_start_tokens(tokenizer, tmp_path):
@@ -80,10 +80,12 @@ def test_the_manifest_says_what_is_there(tokenizer, tmp_path):
     assert manifest["tokenizer"] == tokenizer.fingerprint
 
 
-def test_text_shorter_than_a_block_leaves_nothing(tokenizer, tmp_path):
-    with pytest.raises(InputError, match="--train is shorter than one block: .* takes 500"):
-        build(tokenizer, tmp_path, least_tokens=500)
-    assert list(tmp_path.iterdir()) == []
+def test_length_is_checked_exactly(tokenizer, tmp_path):
+    tokens = build(tokenizer, tmp_path).manifest.tokens
+    check_length(DOCUMENTS, tokenizer, tokens, "--train")
+    with pytest.raises(InputError, match=f"--train is shorter than one block: {tokens} tokens"):
+        check_length(DOCUMENTS, tokenizer, tokens + 1, "--train")
+    check_length(["the cat " * 1000], tokenizer, 500, "--train")
 
 
 def test_an_unwritable_folder(tokenizer, tmp_path):

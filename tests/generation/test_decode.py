@@ -86,6 +86,20 @@ def test_all_positions_can_be_used_and_not_one_more(model):
         model.generate(prompt, max_new_tokens=7)
 
 
+def test_a_row_that_has_ended_stays_within_the_positions(model):
+    prompts = [[1] * 19, [2, 3]]
+    found = model.generate(
+        tf.ragged.constant(prompts, dtype=tf.int32), max_new_tokens=tf.constant([2, 12])
+    )
+    assert found.to_list() == [by_hand(model, prompts[0], 2), by_hand(model, prompts[1], 12)]
+
+
+def test_no_rows_and_huge_budgets(model):
+    assert model.generate(tf.zeros([0, 3], tf.int32), max_new_tokens=2).to_list() == []
+    with pytest.raises(tf.errors.InvalidArgumentError, match="exceed"):
+        model.generate(tf.constant([[1]]), max_new_tokens=2**31 - 1)
+
+
 def test_an_empty_prompt_is_refused(model):
     with pytest.raises(tf.errors.InvalidArgumentError, match="start token"):
         model.generate(tf.ragged.constant([[1], []], dtype=tf.int32), max_new_tokens=2)

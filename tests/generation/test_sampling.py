@@ -74,6 +74,12 @@ def test_temperature():
     assert (hot == 1).mean() == pytest.approx(1 / 3, abs=0.05)
 
 
+@pytest.mark.parametrize("temperature", [float("nan"), 1e-40, -1.0])
+def test_a_temperature_of_no_meaning_takes_the_likeliest(temperature):
+    chosen = choose_next(tf.constant([[0.0, 5.0, 1.0]]), Sampling(temperature), tf.constant(0))
+    assert chosen.numpy().tolist() == [1]
+
+
 def test_rows_have_their_own_settings():
     logits = logits_of([[0.1, 0.6, 0.3]] * 3)
     chosen = choose_next(

@@ -57,6 +57,40 @@ def test_metrics_without_a_keras_loss_are_refused(tiny_model):
         tiny_model.compile("adam", loss="mse", accumulate_steps=2)
 
 
+def test_unknown_features_are_refused(tiny_model):
+    with pytest.raises(ValueError, match="Received: attention_masks, input_ids"):
+        tiny_model({"input_ids": [[1]], "attention_masks": [[1]]})
+
+
+def test_one_weight_for_a_row(tiny_model):
+    features, targets, _ = batch()
+    rows = np.array([1.0, 0.0, 2.0, 0.5], np.float32)
+    tiny_model.compile(keras.optimizers.SGD(0.0))
+    logs = tiny_model.train_on_batch(features, targets, rows, return_dict=True)
+    wide = np.repeat(rows[:, None], 6, axis=1)
+    again = tiny_model.test_on_batch(features, targets, wide, return_dict=True)
+    assert logs["loss"] > 0 and again["loss"] > 0
+
+
+def test_a_row_longer_than_the_positions_is_refused(tiny_model):
+    with pytest.raises(tf.errors.InvalidArgumentError, match="longer than the backbone's"):
+        tiny_model(tf.ones([1, 25], tf.int32))
+
+
+def test_mixed_bfloat16_is_close_to_float32(tiny_config):
+    ids = tf.constant([[1, 2, 3, 4, 5]])
+    wanted = CausalLM.from_config(tiny_config)
+    keras.mixed_precision.set_global_policy("mixed_bfloat16")
+    try:
+        model = CausalLM.from_config(tiny_config)
+        model.set_weights(wanted.get_weights())
+        logits = model(ids)
+    finally:
+        keras.mixed_precision.set_global_policy("float32")
+    assert logits.dtype == tf.float32
+    assert 0 < np.abs(logits - wanted(ids)).max() < 0.02
+
+
 def test_predict_gives_what_comes_next(tiny_model):
     ids = np.array([[1, 2, 3, 0], [4, 5, 6, 7]], np.int32)
     mask = np.array([[1, 1, 1, 0], [1, 1, 1, 1]], np.int32)
@@ -143,6 +177,8 @@ def test_nothing_is_overwritten(tiny_model, tmp_path):
     with pytest.raises(InputError, match="nothing is overwritten"):
         tiny_model.save_pretrained(tmp_path / "model")
     assert [p.name for p in tmp_path.iterdir()] == ["model"]
+    tiny_model.save_pretrained(tmp_path / "model", overwrite=True)
+    assert {p.name for p in (tmp_path / "model").iterdir()} == {"config.json", "model.safetensors"}
 
 
 class TestBadFolders:
@@ -212,7 +248,7 @@ def test_text_signatures(tiny_model, tmp_path):
     asked = served["generate"](texts, [0, 3, 99], [0.0] * 3, [0] * 3, [1.0] * 3, [1] * 3)
     assert asked["text"].numpy()[0] == b""
     assert asked["text"].numpy()[2] == together[2]
-    with pytest.raises(ValueError, match="do not belong together"):
+    with pytest.raises(InputError, match="do not belong together"):
         tiny_model.signatures(tokenizer)
     model.save_pretrained(tmp_path / "m", tokenizer)
     assert AutoTokenizer.from_pretrained(tmp_path / "m")("to be").input_ids

@@ -1,5 +1,6 @@
 """A stopped and resumed run ends with the same weights, bit for bit."""
 
+import json
 import math
 import os
 import shutil
@@ -14,7 +15,7 @@ from tensorflow.python.summary.summary_iterator import summary_iterator
 from transformers import GPT2Config
 
 from tfllm import optimization, training
-from tfllm.errors import Interrupted
+from tfllm.errors import InputError, Interrupted
 from tfllm.models import CausalLM
 from tfllm.training.checkpoints import Checkpoints
 
@@ -69,10 +70,19 @@ class KillAt(keras.callbacks.Callback):
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
-    """The folder of an uninterrupted run, and what it ended with."""
+    """The folder of an uninterrupted run, and what it ended with: weights and optimizer."""
     folder = tmp_path_factory.mktemp("whole")
     model, trained = run(folder, falling)
-    return folder, model, trained
+    return folder, values_of(model), trained
+
+
+def values_of(model: CausalLM) -> list[np.ndarray]:
+    return [variable.numpy() for variable in (*model.weights, *model.optimizer.variables)]
+
+
+def assert_same(model: CausalLM, wanted: list[np.ndarray]) -> None:
+    for a, b in zip(values_of(model), wanted, strict=True):
+        np.testing.assert_array_equal(a, b)
 
 
 def test_a_whole_run(whole):
@@ -105,10 +115,7 @@ def test_stopped_and_resumed_equals_uninterrupted(
     model, trained = run(tmp_path / "parts", falling)
     assert f"Going on from step {step} of {TOTAL}" in capsys.readouterr().out
     assert trained.best_loss == 7.0
-    for a, b in zip(model.get_weights(), wanted.get_weights(), strict=True):
-        np.testing.assert_array_equal(a, b)
-    for a, b in zip(model.optimizer.variables, wanted.optimizer.variables, strict=True):
-        np.testing.assert_array_equal(a, b)
+    assert_same(model, wanted)
 
 
 def test_the_best_epochs_weights_are_kept(tmp_path):
@@ -139,7 +146,8 @@ def test_patience_ends_a_run_and_a_resumed_one_too(tmp_path):
 
 
 def test_a_damaged_checkpoint_is_passed_over(whole, tmp_path, capsys):
-    folder, model, _ = whole
+    folder, _, _ = whole
+    model = create_model()
     copy = tmp_path / "checkpoints"
     shutil.copytree(folder / "checkpoints", copy)
     newest = copy / "step-000000011" / "weights.data-00000-of-00001"
@@ -147,7 +155,46 @@ def test_a_damaged_checkpoint_is_passed_over(whole, tmp_path, capsys):
     assert Checkpoints(copy, model).restore_latest()["step"] == 8
     assert "step-000000011 is damaged" in capsys.readouterr().out
     (copy / "step-000000008" / "state.json").write_text("{")
-    assert Checkpoints(copy, model).restore_latest() is None
+    with pytest.raises(InputError, match="none of the 1 checkpoints"):
+        Checkpoints(copy, model).restore_latest()
+
+
+def test_killed_between_an_epochs_last_step_and_its_validation(whole, tmp_path):
+    """The newest checkpoint is of the epoch's end, and says that it was not validated."""
+    folder, wanted, _ = whole
+    for last in (8, 11):
+        copy = tmp_path / str(last)
+        shutil.copytree(folder / "checkpoints", copy / "checkpoints")
+        for path in (copy / "checkpoints").iterdir():
+            if int(path.name[-9:]) > last or path.name == f"best-{last:09d}":
+                shutil.rmtree(path)
+        state_file = copy / "checkpoints" / f"step-{last:09d}" / "state.json"
+        state = json.loads(state_file.read_text())
+        state_file.write_text(json.dumps(state | {"compared_at": 4, "best": 9.0}))
+        seen = []
+
+        def validate(epoch: int, step: int, seen=seen) -> float:
+            seen.append((epoch, step))
+            return falling(epoch, step)
+
+        model, trained = run(copy, validate)
+        assert seen == [(2, 8), (3, 11)][-1 if last == 11 else 0 :]
+        assert trained.best_loss == 7.0
+        assert_same(model, wanted)
+
+
+def test_a_run_that_diverged_is_refused(tmp_path):
+    with pytest.raises(InputError, match="training diverged: after 11 steps"):
+        run(tmp_path, lambda epoch, step: math.nan)
+
+
+def test_another_text_is_not_gone_on_with(whole):
+    folder, _, _ = whole
+    checkpoints = Checkpoints(
+        folder / "checkpoints", create_model(), identity={"training text": "b"}
+    )
+    with pytest.raises(InputError, match="another training text: None, and now it is 'b'"):
+        checkpoints.restore_latest()
 
 
 def test_tensorboard_gets_steps(whole):

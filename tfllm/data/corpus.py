@@ -25,12 +25,20 @@ class Corpus:
         train: can be read again and again; streams from files where it is not split.
         validation: documents held out.
         test: documents scored once, at the end; may be empty.
+        has_own_validation: whether validation came in files of its own.
     """
 
     name: str
     train: Iterable[str]
     validation: Sequence[str]
     test: Sequence[str]
+    has_own_validation: bool = False
+
+    def parts(self) -> list[tuple[str, Iterable[str]]]:
+        """Name the parts that hold documents, as a person knows them."""
+        held_out = "--validation" if self.has_own_validation else "what is held out for validation"
+        parts = [("--train", self.train), (held_out, self.validation), ("--test", self.test)]
+        return [(name, documents) for name, documents in parts if name != "--test" or self.test]
 
     def prompts(self, count: int) -> list[tuple[str, str]]:
         """Cut beginnings out of validation documents, the longest documents first.
@@ -97,7 +105,7 @@ def read_corpus(
         if next(iter(documents), None) is None:
             raise _blank("--train", train)
         held_out = _read_all(validation, "--validation", unit)
-        return Corpus(name, documents, held_out, test_documents)
+        return Corpus(name, documents, held_out, test_documents, has_own_validation=True)
     documents = _read_all(train, "--train", unit)
     learnt, held_out = split_by_hash(documents, validation_fraction)
     return Corpus(name, learnt, held_out, test_documents)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -16,7 +17,7 @@ import numpy as np
 
 from tfllm.errors import InputError
 
-__all__ = ["Manifest", "TokenStore", "build_store", "default_cache_dir"]
+__all__ = ["Manifest", "TokenStore", "build_store", "check_length", "default_cache_dir"]
 
 _FORMAT = 1
 _MANIFEST = "manifest.json"
@@ -92,8 +93,6 @@ def build_store(
     documents: Iterable[str],
     tokenizer: Any,
     *,
-    flag: str,
-    least_tokens: int = 2,
     cache_dir: str | Path | None = None,
 ) -> TokenStore:
     """Tokenize documents into a store, or open the one that was made of the same text before.
@@ -102,8 +101,6 @@ def build_store(
         documents: read once to be recognised, and once more to be tokenized if they are new: an
             iterable that can be read again, not a generator.
         tokenizer: a `tfllm.text.Tokenizer` with a start token.
-        flag: which flag gave the documents, for messages.
-        least_tokens: a shorter stream is refused and not stored.
         cache_dir: stores lie below it, each under a digest of its text and tokenizer; None for
             `default_cache_dir()`.
 
@@ -111,8 +108,7 @@ def build_store(
         the store, opened.
 
     Raises:
-        InputError: if the tokenizer has no start token, the text is too short, or the folder
-            can't be written.
+        InputError: if the tokenizer has no start token, or the folder can't be written.
     """
     if tokenizer.bos_id is None:
         raise InputError(
@@ -122,38 +118,58 @@ def build_store(
     source = _digest(documents)
     name = hashlib.sha256(f"{_FORMAT} {source} {tokenizer.fingerprint}".encode()).hexdigest()[:24]
     folder = Path(cache_dir or default_cache_dir()) / name
-    try:
-        known = TokenStore(folder)
-    except ValueError:
-        pass  # none yet, or a damaged one
-    else:
-        return _long_enough(known, least_tokens, flag)
+    with contextlib.suppress(ValueError):  # none yet, or a damaged one
+        return TokenStore(folder)
     hidden = folder.parent / f".{name}-{uuid.uuid4().hex[:8]}"
     try:
         hidden.mkdir(parents=True)
         _write(hidden, documents, tokenizer, source)
-        _long_enough(TokenStore(hidden), least_tokens, flag)
-        shutil.rmtree(folder, ignore_errors=True)
-        os.rename(hidden, folder)
+        _publish(hidden, folder)
     except OSError as error:
-        if not folder.exists():  # else another process was faster, with the same content
-            reason = error.strerror or str(error)
-            raise InputError(
-                f"the token store {folder} can't be written: {reason}. Name a folder for stores "
-                "with the environment variable TFLLM_CACHE_DIR"
-            ) from error
+        reason = error.strerror or str(error)
+        raise InputError(
+            f"the token store {folder} can't be written: {reason}. Name a folder for stores "
+            "with the environment variable TFLLM_CACHE_DIR"
+        ) from error
     finally:
         shutil.rmtree(hidden, ignore_errors=True)
     return TokenStore(folder)
 
 
-def _long_enough(store: TokenStore, least_tokens: int, flag: str) -> TokenStore:
-    if store.manifest.tokens < least_tokens:
-        raise InputError(
-            f"{flag} is shorter than one block: {store.manifest.tokens} tokens, and a block takes "
-            f"{least_tokens}. Give more text or a smaller --sequence_length"
-        )
-    return store
+def check_length(documents: Iterable[str], tokenizer: Any, least_tokens: int, part: str) -> None:
+    """See that documents make a stream of at least so many tokens; reads no further than that.
+
+    Args:
+        documents: as for `build_store`.
+        tokenizer: a `tfllm.text.Tokenizer`.
+        least_tokens: start tokens included.
+        part: what the documents are, for the message.
+
+    Raises:
+        InputError: if they are fewer.
+    """
+    tokens = 1
+    for document in documents:
+        # No token is shorter than a byte, so a part of a long document will do.
+        some = document[: 16 * least_tokens]
+        tokens += 1 + len(tokenizer.fast.encode(some, add_special_tokens=False).ids)
+        if tokens >= least_tokens:
+            return
+    raise InputError(
+        f"{part} is shorter than one block: {tokens} tokens, and a block takes {least_tokens}. "
+        "Give more text or a smaller --sequence_length"
+    )
+
+
+def _publish(hidden: Path, folder: Path) -> None:
+    try:
+        os.rename(hidden, folder)
+    except OSError:
+        try:
+            TokenStore(folder)  # another process was faster, with the same content
+        except ValueError:
+            shutil.rmtree(folder, ignore_errors=True)  # a damaged one
+            os.rename(hidden, folder)
 
 
 def _digest(documents: Iterable[str]) -> str:

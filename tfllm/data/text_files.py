@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import glob
 import hashlib
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Literal, TextIO
@@ -32,9 +33,14 @@ def find_files(patterns: str | Sequence[str], flag: str) -> list[Path]:
     """
     found: dict[Path, None] = {}
     for pattern in [patterns] if isinstance(patterns, str) else patterns:
-        is_glob = glob.has_magic(pattern) and not Path(pattern).exists()
+        if pattern.startswith("tfds:"):
+            raise InputError(
+                f"{flag} {pattern!r}: data sets of TFDS can't be read as text yet. Give text files"
+            )
+        is_glob = glob.has_magic(pattern) and not os.path.exists(pattern)
         matches = sorted(glob.glob(pattern, recursive=True)) if is_glob else [pattern]
-        files = [Path(match) for match in matches if Path(match).is_file()]
+        # `os.path`, since `Path` raises for names that are too long or lie in closed folders.
+        files = [Path(match) for match in matches if os.path.isfile(match)]
         if not files:
             raise InputError(_nothing_found(pattern, flag, is_glob=is_glob, any_match=matches))
         found.update(dict.fromkeys(files))
@@ -44,7 +50,7 @@ def find_files(patterns: str | Sequence[str], flag: str) -> list[Path]:
 def _nothing_found(pattern: str, flag: str, *, is_glob: bool, any_match: list[str]) -> str:
     if is_glob:
         return f"{flag} {pattern!r} matches no file. Give a path, or a glob that matches files"
-    if Path(pattern).is_dir():
+    if os.path.isdir(pattern):
         return f"{flag} {pattern!r} is a folder. Give its files, for example '{pattern}/*.txt'"
     return f"{flag} {pattern!r} does not exist. Give a text file, or a glob in quotes"
 

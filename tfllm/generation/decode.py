@@ -96,7 +96,11 @@ def decode(
             positions.
     """
     if not isinstance(input_ids, tf.RaggedTensor):
-        input_ids = tf.RaggedTensor.from_tensor(input_ids)
+        # `from_tensor` of no rows can't be turned back into a tensor.
+        rows, width = tf.unstack(tf.shape(input_ids))
+        input_ids = tf.RaggedTensor.from_row_lengths(
+            tf.reshape(input_ids, [-1]), tf.fill([rows], width)
+        )
     input_ids = tf.cast(input_ids, tf.int32)
     prompt_lengths = tf.cast(input_ids.row_lengths(), tf.int32)
     rows = tf.shape(prompt_lengths)[0]
@@ -125,7 +129,8 @@ def decode(
         column = width + state.count - 1
         places = tf.range(columns)
         visible = (places >= padding[:, None]) & (places <= column)
-        position = (column - padding)[:, None]
+        # A row that has ended runs along, and must not run out of the positions.
+        position = tf.minimum(column - padding, model.max_positions - 1)[:, None]
         logits, cache = model.read_token(
             state.token[:, None], position, visible, state.cache, column
         )
@@ -182,8 +187,8 @@ def _checks(
             prompt_lengths, message="a prompt has no tokens; begin it with a start token"
         ),
         tf.debugging.assert_less_equal(
-            prompt_lengths + budget - 1,
-            max_positions,
+            budget,
+            max_positions - prompt_lengths + 1,
             message=f"prompt and max_new_tokens exceed the model's {max_positions} positions",
         ),
     ]

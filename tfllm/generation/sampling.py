@@ -9,6 +9,10 @@ import tensorflow as tf
 __all__ = ["Sampling", "choose_next", "keep_likely"]
 
 
+# Logits divided by less would overflow; there is no chance left in them anyway.
+_COLDEST = 1e-6
+
+
 class Sampling(NamedTuple):
     """Settings of random choice; each is a number for all rows or a tensor `[batch]`.
 
@@ -44,7 +48,7 @@ def choose_next(logits: tf.Tensor, sampling: Sampling | None, step: tf.Tensor) -
         return likeliest
     rows = tf.shape(logits)[0]
     temperature = tf.broadcast_to(tf.cast(sampling.temperature, tf.float32), [rows])
-    greedy = temperature <= 0.0
+    greedy = ~(temperature > _COLDEST)  # so is a temperature that is not a number
     scaled = logits / tf.where(greedy, 1.0, temperature)[:, None]
     order, shares = keep_likely(scaled, sampling.top_k, sampling.top_p)
     # Inverse transform: one uniform number a row, held against the running sum of the shares.
@@ -53,7 +57,7 @@ def choose_next(logits: tf.Tensor, sampling: Sampling | None, step: tf.Tensor) -
     rank = tf.reduce_sum(tf.cast(below <= draw[:, None], tf.int32), axis=-1)
     # Rounding may put the draw on the total itself: then the last kept word is meant.
     kept = tf.reduce_sum(tf.cast(shares > 0.0, tf.int32), axis=-1)
-    rank = tf.minimum(rank, kept - 1)
+    rank = tf.maximum(tf.minimum(rank, kept - 1), 0)
     return tf.where(greedy, likeliest, tf.gather(order, rank, batch_dims=1))
 
 

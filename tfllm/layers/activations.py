@@ -29,12 +29,13 @@ def gelu_tanh(x: tf.Tensor) -> tuple[tf.Tensor, Callable[[tf.Tensor], tf.Tensor]
     Reference:
         Hendrycks and Gimpel, 2016, arXiv:1606.08415.
     """
-    a, b = tf.cast(_A, x.dtype), tf.cast(_B, x.dtype)
+    dtype = x.dtype
+    x = tf.cast(x, tf.float32)  # a float16 overflows when squared
     squared = x * x
-    gate = tf.sigmoid(x * (a + b * squared))
+    gate = tf.sigmoid(x * (_A + _B * squared))
 
     def gradient(upstream: tf.Tensor) -> tf.Tensor:
-        slope = gate * (1 + x * (1 - gate) * (a + 3 * b * squared))
-        return upstream * slope
+        slope = gate * (1 + x * (1 - gate) * (_A + 3 * _B * squared))
+        return upstream * tf.cast(slope, dtype)
 
-    return x * gate, gradient
+    return tf.cast(x * gate, dtype), gradient

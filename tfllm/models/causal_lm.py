@@ -18,6 +18,8 @@ from tfllm.training.step import SummedLossModel
 
 __all__ = ["CausalLM"]
 
+_FEATURES = ("input_ids", "attention_mask", "position_ids", "segment_ids")
+
 
 class CausalLM(SummedLossModel):
     """Maps token ids to the logits of each next token, through a `TFGPT2Model`.
@@ -27,6 +29,9 @@ class CausalLM(SummedLossModel):
     `position_ids`, `segment_ids` (packed documents do not see each other); or `input_ids` alone.
     A batch for `fit` is `(features, targets, weights)`: `targets[b, t]` is the id that follows
     position t, `weights[b, t]` is 0 where nothing is to be learnt.
+
+    `model(features)` and Keras losses and metrics see the logits of all positions; `predict` gives
+    those of what comes next after each row, `<float32>[rows, words]`.
 
     The head is the transposed word embedding, or a matrix of its own where the configuration says
     `tie_word_embeddings: false`.
@@ -66,6 +71,7 @@ class CausalLM(SummedLossModel):
                 initializer=keras.initializers.TruncatedNormal(
                     stddev=self.config.initializer_range
                 ),
+                experimental_autocast=False,  # logits are float32 under every policy
             )
         self.built = True
 
@@ -75,7 +81,7 @@ class CausalLM(SummedLossModel):
 
         Args:
             config: a `GPT2Config`, or its dictionary.
-            seed: decides dropout. The initial weights follow `tf.random.set_seed`.
+            seed: decides dropout. The initial weights follow `keras.utils.set_random_seed`.
         """
         if isinstance(config, Mapping):
             config = GPT2Config(**config)
@@ -100,19 +106,22 @@ class CausalLM(SummedLossModel):
         gpt2_weights.assign_weights(model._weight_table(), tensors, source=str(name_or_folder))
         return model
 
-    def save_pretrained(self, folder: str | Path, tokenizer: Any = None) -> None:
+    def save_pretrained(
+        self, folder: str | Path, tokenizer: Any = None, *, overwrite: bool = False
+    ) -> None:
         """Write a folder that transformers loads, in PyTorch too.
 
         Args:
             folder: a new one; it appears whole or not at all.
             tokenizer: a `tfllm.text.Tokenizer`, whose files are put beside the weights.
+            overwrite: replace a folder that exists.
 
         Raises:
             InputError: if the folder exists or can't be written.
         """
         config = self.config.to_diff_dict() | {"architectures": ["GPT2LMHeadModel"]}
         weights = gpt2_weights.collect_weights(self._weight_table())
-        checkpoint_files.write_folder(folder, config, weights, tokenizer)
+        checkpoint_files.write_folder(folder, config, weights, tokenizer, overwrite=overwrite)
 
     def _weight_table(self) -> list[gpt2_weights.NamedWeight]:
         return gpt2_weights.weight_table(self.backbone, self.lm_head)
@@ -122,8 +131,7 @@ class CausalLM(SummedLossModel):
         features = _as_features(features)
         seed = None
         if training and getattr(self, "optimizer", None) is not None:
-            step = tf.cast(self.optimizer.iterations, tf.int64)
-            seed = tf.stack([tf.constant(self.seed, tf.int64), step])
+            seed = self._dropout_seed(0)
         hidden = self.hidden_states(features, training=training, dropout_seed=seed)
         return self.logits(hidden)
 
@@ -238,11 +246,11 @@ class CausalLM(SummedLossModel):
             `temperature`, `top_p` (`<float32>[batch]`) of each row.
 
         Raises:
-            ValueError: if the tokenizer has more words than the model.
-            InputError: if `max_new_tokens` leaves a prompt no position.
+            InputError: if the tokenizer has more words than the model, or `max_new_tokens` leaves
+                a prompt no position.
         """
         if tokenizer.vocabulary_size > self.config.vocab_size:
-            raise ValueError(
+            raise InputError(
                 f"the tokenizer has {tokenizer.vocabulary_size} words and the model "
                 f"{self.config.vocab_size}: they do not belong together"
             )
@@ -305,7 +313,7 @@ class CausalLM(SummedLossModel):
             "generate": {
                 "text": texts,
                 "max_new_tokens": [1, 8, 4, 0],
-                "temperature": [0.0, 1.0, 0.5],
+                "temperature": [0.0, 1.0, 0.5, 1e-40],
                 "top_k": [0, 5],
                 "top_p": [1.0, 0.9, 0.3],
                 "seed": [7, 0, 123456],
@@ -372,9 +380,15 @@ class CausalLM(SummedLossModel):
 
 
 def _as_features(features: Any) -> Mapping[str, tf.Tensor]:
-    if isinstance(features, Mapping):
-        return features
-    return {"input_ids": tf.convert_to_tensor(features)}
+    if not isinstance(features, Mapping):
+        return {"input_ids": tf.convert_to_tensor(features)}
+    unknown = sorted(set(features) - set(_FEATURES))
+    if unknown or "input_ids" not in features:
+        raise ValueError(
+            f"features must hold input_ids and may hold {', '.join(_FEATURES[1:])}. "
+            f"Received: {', '.join(sorted(features))}"
+        )
+    return features
 
 
 def _rows(dtype: tf.DType, name: str) -> tf.TensorSpec:

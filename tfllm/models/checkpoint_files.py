@@ -61,7 +61,10 @@ def read_weights(name_or_folder: str | Path) -> dict[str, np.ndarray]:
     index = _find(name_or_folder, _INDEX)
     if index is None:
         raise InputError(_no_weights(name_or_folder))
-    shards = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+    try:
+        shards = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+    except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
+        raise InputError(f"{index} can't be read as an index of weights: {error!r}") from error
     tensors: dict[str, np.ndarray] = {}
     for shard in shards:
         path = _find(name_or_folder, Path(shard).name)
@@ -127,15 +130,21 @@ def _find_on_hub(name: str, file_name: str) -> Path | None:
 
 
 def write_folder(
-    folder: str | Path, config: Mapping[str, Any], weights: Mapping[str, np.ndarray], tokenizer: Any
+    folder: str | Path,
+    config: Mapping[str, Any],
+    weights: Mapping[str, np.ndarray],
+    tokenizer: Any,
+    *,
+    overwrite: bool = False,
 ) -> None:
     """Write a transformers folder under a hidden name and rename it when it is whole.
 
     Args:
-        folder: must not exist yet, or be empty.
+        folder: must not exist yet or be empty, unless `overwrite` says otherwise.
         config: what goes into `config.json`.
         weights: PyTorch name → array, for `model.safetensors`.
         tokenizer: its `save(folder)` adds its files; None for no tokenizer.
+        overwrite: replace what the folder holds.
 
     Raises:
         InputError: if the folder exists, or can't be written.
@@ -143,7 +152,7 @@ def write_folder(
     import safetensors.numpy
 
     target = Path(folder)
-    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+    if not overwrite and target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise InputError(f"{target} exists already. Give a new folder; nothing is overwritten")
     hidden = target.parent / f".{target.name}-{uuid.uuid4().hex[:8]}"
     try:
@@ -160,6 +169,8 @@ def write_folder(
         (hidden / _WEIGHTS).chmod((hidden / "config.json").stat().st_mode)
         if tokenizer is not None:
             tokenizer.save(hidden)
+        if overwrite:
+            shutil.rmtree(target, ignore_errors=True)
         hidden.rename(target)
     except OSError as error:
         raise InputError(f"{target} can't be written: {error.strerror or error}") from error

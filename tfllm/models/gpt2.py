@@ -45,8 +45,8 @@ def create_backbone(config: GPT2Config) -> TFGPT2Model:
     """Build a `TFGPT2Model` with GPT-2's initial weights.
 
     Like transformers' TF class, but the projections back into the residual stream start smaller
-    by `1/√(2·layers)`, as in GPT-2's paper and in the PyTorch class. Drawn from
-    `tf.random`'s global seed.
+    by `1/√(2·layers)`, as in GPT-2's paper and in the PyTorch class. Repeatable after
+    `keras.utils.set_random_seed`.
 
     Raises:
         InputError: if the configuration asks for what the forward pass here does not compute.
@@ -191,6 +191,10 @@ def prefill(
     if inputs_embeds is None:
         inputs_embeds = main.wte(input_ids)
     length = inputs_embeds.shape[1] or tf.shape(inputs_embeds)[1]
+    # A GPU would read zeros beyond the table of positions, and say nothing.
+    tf.debugging.assert_less_equal(
+        length, backbone.config.n_positions, message="rows are longer than the backbone's positions"
+    )
     visible = visible_keys(length, attention_mask, segment_ids)
     if position_ids is None:
         position_ids = positions_of(visible)

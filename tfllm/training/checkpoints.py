@@ -6,11 +6,14 @@ import json
 import os
 import shutil
 import uuid
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import tensorflow as tf
 import tf_keras as keras
+
+from tfllm.errors import InputError
 
 __all__ = ["Checkpoints"]
 
@@ -27,16 +30,25 @@ class Checkpoints:
     folder. Dropout and data order need no place in it: both are functions of the step.
     """
 
-    def __init__(self, folder: Path, model: keras.Model, *, keep: int = 2) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        model: keras.Model,
+        *,
+        keep: int = 2,
+        identity: Mapping[str, str] | None = None,
+    ) -> None:
         """Look at a folder; it is made with the first checkpoint.
 
         Args:
             folder: a run's `checkpoints`.
             model: compiled, so that its optimizer is saved too.
             keep: how many of the last ones are kept.
+            identity: name → value that a checkpoint must have been saved with to be restored.
         """
         self.folder = folder
         self.keep = keep
+        self._identity = dict(identity or {})
         self._model = model
         self._checkpoint = tf.train.Checkpoint(model=model, optimizer=model.optimizer)
 
@@ -58,14 +70,37 @@ class Checkpoints:
     def restore_latest(self) -> dict[str, Any] | None:
         """Load the newest checkpoint that can be read, and return its state; None without one.
 
-        A damaged one is passed over for the one before.
+        A damaged one is set aside, hidden, for the one before.
+
+        Raises:
+            InputError: if there are checkpoints and none can be read, or the newest is of another
+                identity.
         """
-        for path in reversed(self._named("step-*")):
+        for left_over in self._named(".step-*") + self._named(".best-*"):
+            shutil.rmtree(left_over, ignore_errors=True)
+        found = self._named("step-*")
+        for path in reversed(found):
             state = self._read(path)
             if state is not None:
+                self._compare(state, path)
                 return state
+            path.rename(path.with_name(f".damaged-{path.name}"))
             print(f"The checkpoint {path} is damaged; trying the one before it.", flush=True)
+        if found:
+            raise InputError(
+                f"none of the {len(found)} checkpoints in {self.folder} can be read. "
+                "Start again in a new --run_dir"
+            )
         return None
+
+    def _compare(self, state: dict[str, Any], path: Path) -> None:
+        saved = state.get("identity", {})
+        for name, value in self._identity.items():
+            if saved.get(name) != value:
+                raise InputError(
+                    f"{path} was trained with another {name}: {saved.get(name)!r}, and now it is "
+                    f"{value!r}. Give what it was trained with, or a new --run_dir"
+                )
 
     def restore_best(self) -> dict[str, Any] | None:
         """Load the best checkpoint and return its state; None without one."""
@@ -86,7 +121,7 @@ class Checkpoints:
             hidden.mkdir(parents=True)
             self._checkpoint.write(str(hidden / "weights"))
             with (hidden / _STATE).open("w", encoding="utf-8") as file:
-                json.dump(state | {"step": self.step()}, file)
+                json.dump(state | {"step": self.step(), "identity": self._identity}, file)
                 file.flush()
                 os.fsync(file.fileno())
             shutil.rmtree(target, ignore_errors=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 
 import tensorflow as tf
@@ -17,42 +16,24 @@ def create_strategy(name: str) -> tf.distribute.Strategy:
     """Create the distribution strategy that a flag names.
 
     Args:
-        name: `one`: the default device. `mirrored`: all GPUs, or all logical CPUs. `multi_worker`:
-            the workers of `TF_CONFIG`. `auto`: the workers of `TF_CONFIG` where that is set, else
-            all GPUs, else one device.
+        name: `one`: the default device. `mirrored`: all GPUs, or all logical CPUs. `auto`: all
+            GPUs, or one device where there is none.
 
     Raises:
-        InputError: if `multi_worker` is asked for without a usable `TF_CONFIG`.
+        InputError: for `multi_worker`, which recipes can't do yet.
     """
+    if name == "multi_worker" or (name == "auto" and os.environ.get("TF_CONFIG")):
+        raise InputError(
+            "training with several workers (--strategy multi_worker, or TF_CONFIG with auto) is "
+            "not ready: every worker would write the run folder. Give --strategy mirrored or one"
+        )
     if name == "auto":
-        if os.environ.get("TF_CONFIG"):
-            name = "multi_worker"
-        else:
-            name = "mirrored" if tf.config.list_physical_devices("GPU") else "one"
+        name = "mirrored" if tf.config.list_physical_devices("GPU") else "one"
     if name == "one":
         return tf.distribute.get_strategy()
     if name == "mirrored":
         kind = "GPU" if tf.config.list_logical_devices("GPU") else "CPU"
-        return tf.distribute.MirroredStrategy(
-            [d.name for d in tf.config.list_logical_devices(kind)]
-        )
-    _check_tf_config()
-    return tf.distribute.MultiWorkerMirroredStrategy()
-
-
-def _check_tf_config() -> None:
-    text = os.environ.get("TF_CONFIG", "")
-    try:
-        settings = json.loads(text)
-        index, workers = settings["task"]["index"], settings["cluster"]["worker"]
-        if 0 <= index < len(workers):
-            return
-    except (ValueError, KeyError, TypeError):
-        pass
-    raise InputError(
-        "--strategy multi_worker needs TF_CONFIG with cluster.worker (addresses) and task.index. "
-        f"Received: TF_CONFIG={text!r}"
-    )
+    return tf.distribute.MirroredStrategy([d.name for d in tf.config.list_logical_devices(kind)])
 
 
 def check_batch(

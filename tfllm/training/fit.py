@@ -43,6 +43,11 @@ def fit_steps(
         the signal that stopped training, or None.
     """
     step = first_step
+    ended = step > 0 and (step % steps_per_epoch == 0 or step == total_steps)
+    if ended and saver.compared_at != step:
+        # Killed between an epoch's last step and its validation.
+        saver.compare(validate(-(-step // steps_per_epoch), step))
+        saver.save()
     with StopOnSignal() as stop:
         while step < total_steps and not saver.out_of_patience:
             epoch = step // steps_per_epoch

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
 import tensorflow as tf
 
-from tfllm.errors import Interrupted
+from tfllm.errors import InputError, Interrupted
 from tfllm.training.checkpoints import Checkpoints
 from tfllm.training.fit import fit_steps
 from tfllm.training.progress import Progress
@@ -43,6 +44,7 @@ def train(
     steps_per_epoch: int,
     tokens_per_step: int,
     patience: int | None = None,
+    identity: Mapping[str, str] | None = None,
 ) -> Trained:
     """Train a compiled model in a run folder, from its newest checkpoint if it has one.
 
@@ -57,11 +59,15 @@ def train(
         steps_per_epoch: steps of one pass over the data.
         tokens_per_step: positions of one global batch.
         patience: epochs without a better loss after which training ends.
+        identity: what must be the same when a run is resumed, such as digests of text and
+            vocabulary: name → value.
 
     Raises:
+        InputError: if a checkpoint is of another identity, none of them can be read, or training
+            diverged.
         Interrupted: after SIGINT or SIGTERM, when the checkpoint is written.
     """
-    checkpoints = Checkpoints(run_dir / "checkpoints", model)
+    checkpoints = Checkpoints(run_dir / "checkpoints", model, identity=identity)
     saver = SaveCheckpoints(checkpoints, patience=patience)
     state = checkpoints.restore_latest()
     if state is not None:
@@ -83,8 +89,18 @@ def train(
             saver=saver,
             callbacks=[progress, log],
         )
-    if signal_number is not None and checkpoints.step() < total_steps:
+    if signal_number is not None:
         raise Interrupted(signal_number)
     steps = checkpoints.step()
-    checkpoints.restore_best()
-    return Trained(steps, saver.best, progress.tokens_per_second)
+    if not math.isfinite(saver.best):
+        raise InputError(
+            f"training diverged: after {steps} steps no validation loss was a number. "
+            "Give a lower --learning_rate or a longer --warmup_steps"
+        )
+    best = checkpoints.restore_best()
+    if best is None:
+        raise InputError(
+            f"the best checkpoint in {checkpoints.folder} is damaged. Train again in a new "
+            "--run_dir"
+        )
+    return Trained(steps, best["best"], progress.tokens_per_second)

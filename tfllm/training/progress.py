@@ -75,14 +75,18 @@ class Progress(keras.callbacks.Callback):
 
     def _show(self, logs: dict[str, Any], now: float) -> None:
         rate = float(self.model.optimizer.learning_rate)
-        speed = self.tokens_per_second or 0.0
-        facts = f"loss {float(logs['loss']):.3f}  lr {rate:.2e}  {speed:,.0f} tokens/s"
+        facts = f"loss {float(logs['loss']):.3f}  lr {rate:.2e}"
+        speed = self.tokens_per_second
+        if speed:
+            facts += f"  {speed:,.0f} tokens/s"
         if self._bar is not None:
             self._bar.set_postfix_str(facts)
         elif now - self._printed_at >= _SECONDS_BETWEEN_LINES:
             self._printed_at = now
-            left = (self._total - self._step) * self._tokens / speed if speed else 0.0
-            print(f"step {self._step}/{self._total}  {facts}  {left:.0f} s left", flush=True)
+            if speed:
+                left = (self._total - self._step) * self._tokens / speed
+                facts += f"  {left:.0f} s left"
+            print(f"step {self._step}/{self._total}  {facts}", flush=True)
 
     def __enter__(self) -> Progress:
         """Draw the bar."""

@@ -22,6 +22,7 @@ class SaveCheckpoints(keras.callbacks.Callback):
     Attributes:
         best: the lowest validation loss so far, inf before the first.
         epochs_without_better: since then.
+        compared_at: the step of the last comparison, so that none is left out or made twice.
     """
 
     def __init__(
@@ -44,11 +45,13 @@ class SaveCheckpoints(keras.callbacks.Callback):
         self._saved_at = time.monotonic()
         self.best = math.inf
         self.epochs_without_better = 0
+        self.compared_at = 0
 
     def restore(self, state: dict[str, Any]) -> None:
         """Go on from a checkpoint's state."""
         self.best = float(state.get("best", math.inf))
         self.epochs_without_better = int(state.get("epochs_without_better", 0))
+        self.compared_at = int(state.get("compared_at", 0))
 
     @property
     def out_of_patience(self) -> bool:
@@ -57,6 +60,7 @@ class SaveCheckpoints(keras.callbacks.Callback):
 
     def compare(self, loss: float) -> None:
         """Hold an epoch's validation loss against the best; keep the weights if it is better."""
+        self.compared_at = self._checkpoints.step()
         if loss < self.best:
             self.best, self.epochs_without_better = loss, 0
             self._checkpoints.save_best(self._state())
@@ -74,6 +78,9 @@ class SaveCheckpoints(keras.callbacks.Callback):
             self.save()
 
     def _state(self) -> dict[str, Any]:
-        state: dict[str, Any] = {"epochs_without_better": self.epochs_without_better}
+        state: dict[str, Any] = {
+            "epochs_without_better": self.epochs_without_better,
+            "compared_at": self.compared_at,
+        }
         # JSON has no infinity.
         return state | {"best": self.best} if math.isfinite(self.best) else state

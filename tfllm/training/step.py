@@ -140,12 +140,9 @@ class SummedLossModel(keras.Model):
         optimizer = self.optimizer
         if isinstance(optimizer, keras.mixed_precision.LossScaleOptimizer):
             gradients = optimizer.get_unscaled_gradients(gradients)
-            optimizer.apply_gradients(
-                zip(gradients, variables, strict=True), experimental_aggregate_gradients=False
-            )
-            return
+        # Summed over replicas already. Old, new and loss-scaling optimizers all know this name.
         optimizer.apply_gradients(
-            zip(gradients, variables, strict=True), skip_gradients_aggregation=True
+            zip(gradients, variables, strict=True), experimental_aggregate_gradients=False
         )
 
     def _accumulate(
@@ -200,7 +197,7 @@ class SummedLossModel(keras.Model):
         )
         return loss, weight, [tf.convert_to_tensor(g) for g in gradients]
 
-    def _dropout_seed(self, micro_batch: tf.Tensor) -> tf.Tensor:
+    def _dropout_seed(self, micro_batch: tf.Tensor | int) -> tf.Tensor:
         """`<int64>[2]`, another for each (seed, step, replica, micro-batch), and none stored.
 
         Dropout drawn statelessly from it is the same in a run that was killed and resumed.
@@ -221,8 +218,11 @@ def _unpack(data: Any) -> _Batch:
             f"Received: only features, {tf.nest.map_structure(lambda t: t.shape, features)}"
         )
     if weights is None:
-        weights = tf.ones(tf.shape(targets), tf.float32)
-    return features, targets, weights
+        return features, targets, tf.ones(tf.shape(targets), tf.float32)
+    weights = tf.convert_to_tensor(weights)
+    while weights.shape.rank < targets.shape.rank:  # one weight for a whole row
+        weights = weights[..., None]
+    return features, targets, tf.broadcast_to(weights, tf.shape(targets))
 
 
 def _split_rows(tensor: tf.Tensor, parts: int) -> tf.Tensor:
