@@ -44,8 +44,8 @@ class Config(cli.CommonConfig):
     """Width of a model from scratch, a multiple of --num_heads."""
     dropout: float = 0.0
     """Share of activations that training zeroes, from scratch; at least 0 and below 1."""
-    max_new_tokens: int = 48
-    """Tokens of a completion, in samples and in the bundle."""
+    max_new_tokens: int | None = None
+    """Tokens of a completion, in samples and in the bundle. Default: 48, or half the positions."""
     temperature: float = 0.7
     """Of the bundle's default signature; 0 takes the likeliest token."""
 
@@ -62,9 +62,8 @@ class Config(cli.CommonConfig):
             f"must be a multiple of --num_heads {self.num_heads}",
         )
         require(0 <= self.dropout < 1, "dropout", self.dropout, "must be at least 0 and below 1")
-        require(
-            self.max_new_tokens >= 1, "max_new_tokens", self.max_new_tokens, "must be at least 1"
-        )
+        most = self.max_new_tokens
+        require(most is None or most >= 1, "max_new_tokens", most, "must be at least 1")
         require(self.temperature >= 0, "temperature", self.temperature, "must not be negative")
 
 
@@ -105,7 +104,8 @@ def main(config: Config, run: cli.Run) -> None:
     with strategy.scope():
         compile_model(config, model, config.total_steps(train.steps_per_epoch))
     if config.dry_run:
-        run.say(f"First row: {tokenizer.fast.decode(train.batch(0)[0]['input_ids'][0])}")
+        row = train.batch(0)[0]["input_ids"][0]
+        run.say(f"First row: {tokenizer.fast.decode(row, skip_special_tokens=False)!r}")
         return
 
     # 5. Fit, report each epoch, end with the best weights
@@ -206,7 +206,8 @@ def serving_functions(config: Config, model: CausalLM, tokenizer: text.Tokenizer
     from tfllm.generation import Sampling
 
     sampling = Sampling(temperature=config.temperature, top_k=50)
-    return model.signatures(tokenizer, max_new_tokens=config.max_new_tokens, sampling=sampling)
+    most = config.max_new_tokens or max(1, min(48, model.max_positions // 2))
+    return model.signatures(tokenizer, max_new_tokens=most, sampling=sampling)
 
 
 def fit(

@@ -150,7 +150,7 @@ def test_sigterm_saves_and_the_same_command_goes_on(recipe, tmp_path):
 def test_a_dry_run_leaves_nothing(recipe, tmp_path):
     write_corpus(tmp_path / "a.txt", 1)
     done = recipe(NAME, "--train", "a.txt", *SMALL, "--dry_run")
-    assert done.code == 0 and "First row: <|endoftext|>" in done.out
+    assert done.code == 0 and re.search(r"First row: '.*(cat|dog|house)", done.out)
     assert tree(tmp_path) == {"a.txt"}
 
 
