@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tfllm import cli, data, export, metrics, serving, text, training
-from tfllm.errors import InputError
+from tfllm.models import checkpoint_files
 
 if TYPE_CHECKING:
     from tfllm.models import CausalLM
@@ -62,9 +62,23 @@ class Config(cli.CommonConfig):
             f"must be a multiple of --num_heads {self.num_heads}",
         )
         require(0 <= self.dropout < 1, "dropout", self.dropout, "must be at least 0 and below 1")
-        most = self.max_new_tokens
-        require(most is None or most >= 1, "max_new_tokens", most, "must be at least 1")
+        require(
+            self.vocabulary_size >= 257, "vocabulary_size", self.vocabulary_size, "is below 257"
+        )
         require(self.temperature >= 0, "temperature", self.temperature, "must not be negative")
+        positions = self.sequence_length
+        if self.pretrained:
+            # Reads a small file; the weights are loaded when TensorFlow has started.
+            found = checkpoint_files.read_config(self.pretrained, "gpt2")
+            checkpoint_files.check_weights(self.pretrained)
+            positions = found.get("n_positions", 1024)
+            most = f"is above the {positions} positions of {self.pretrained}"
+            require(
+                self.sequence_length <= positions, "sequence_length", self.sequence_length, most
+            )
+        new = self.max_new_tokens
+        rule = f"must be at least 1 and at most the model's {positions} positions"
+        require(new is None or 1 <= new <= positions, "max_new_tokens", new, rule)
 
 
 def main(config: Config, run: cli.Run) -> None:
@@ -163,9 +177,9 @@ def create_model(config: Config, tokenizer: text.Tokenizer) -> CausalLM:
     from tfllm.models import CausalLM
 
     if config.pretrained:
-        model = CausalLM.from_pretrained(config.pretrained, seed=config.seed)
-    else:
-        gpt2 = GPT2Config(
+        return CausalLM.from_pretrained(config.pretrained, seed=config.seed)
+    return CausalLM.from_config(
+        GPT2Config(
             vocab_size=tokenizer.vocabulary_size,
             n_positions=config.sequence_length,
             n_embd=config.hidden_dim,
@@ -176,14 +190,9 @@ def create_model(config: Config, tokenizer: text.Tokenizer) -> CausalLM:
             attn_pdrop=config.dropout,
             bos_token_id=tokenizer.bos_id,
             eos_token_id=tokenizer.eos_id,
-        )
-        model = CausalLM.from_config(gpt2, seed=config.seed)
-    if config.sequence_length > model.max_positions:
-        raise InputError(
-            f"--sequence_length {config.sequence_length} is above the {model.max_positions} "
-            f"positions of {config.pretrained}. Give at most that"
-        )
-    return model
+        ),
+        seed=config.seed,
+    )
 
 
 def compile_model(config: Config, model: CausalLM, total_steps: int) -> None:

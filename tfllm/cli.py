@@ -99,6 +99,12 @@ class CommonConfig:
         for name in ("warmup_steps", "weight_decay"):
             value = getattr(self, name)
             require(value is None or value >= 0, name, value, "must not be negative")
+        require(
+            self.global_batch_size % self.accumulate_steps == 0,
+            "global_batch_size",
+            self.global_batch_size,
+            f"must be a multiple of --accumulate_steps {self.accumulate_steps}",
+        )
         require(0 <= self.seed < 2**32, "seed", self.seed, "must be at least 0 and below 2³²")
         rate = self.learning_rate
         require(

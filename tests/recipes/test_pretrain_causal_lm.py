@@ -206,7 +206,7 @@ class TestBadInput:
     def test_pretrained_folders(self, refused, tmp_path, nano_gpt2):
         train = ("--train", "good.txt")
         error = refused(*train, "--pretrained", nano_gpt2, "--sequence_length", 25)
-        assert "--sequence_length 25 is above the 24 positions" in error
+        assert "--sequence_length is above the 24 positions" in error
         (nano_gpt2 / "model.safetensors").unlink()
         assert "holds no weights" in refused(*train, "--pretrained", nano_gpt2)
         (nano_gpt2 / "config.json").write_text('{"model_type": "bert"}')
@@ -218,9 +218,9 @@ class TestBadInput:
             *train, "--num_heads", 5
         )
         assert "--dropout must be at least 0" in refused(*train, "--dropout", 1.5)
-        assert "256 bytes" in refused(*train, "--vocabulary_size", 100)
-        assert "multiple of 3" in refused(*train, "--accumulate_steps", 3)
-        assert "max_new_tokens must be between 1 and" in refused(*train, "--max_new_tokens", 99)
+        assert "--vocabulary_size is below 257" in refused(*train, "--vocabulary_size", 100)
+        assert "multiple of --accumulate_steps 3" in refused(*train, "--accumulate_steps", 3)
+        assert "--max_new_tokens must be at least 1 and" in refused(*train, "--max_new_tokens", 99)
 
 
 def test_help_imports_no_tensorflow():

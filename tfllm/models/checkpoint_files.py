@@ -17,7 +17,7 @@ import numpy as np
 
 from tfllm.errors import InputError
 
-__all__ = ["read_config", "read_weights", "write_folder"]
+__all__ = ["check_weights", "read_config", "read_weights", "write_folder"]
 
 _WEIGHTS = "model.safetensors"
 _INDEX = "model.safetensors.index.json"
@@ -45,6 +45,16 @@ def read_config(name_or_folder: str | Path, model_type: str) -> dict[str, Any]:
             f"{model_type!r}. Give a {model_type} checkpoint"
         )
     return config
+
+
+def check_weights(name_or_folder: str | Path) -> None:
+    """See that there are weights to read, without reading them.
+
+    Raises:
+        InputError: if there are none.
+    """
+    if not any(_find(name_or_folder, name) for name in (_WEIGHTS, _INDEX)):
+        raise InputError(_no_weights(name_or_folder))
 
 
 def read_weights(name_or_folder: str | Path) -> dict[str, np.ndarray]:
