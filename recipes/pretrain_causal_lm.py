@@ -127,10 +127,7 @@ def main(config: Config, run: cli.Run) -> None:
         fit(config, run, model, train, validation, sampler(signatures, corpus))
     run.metrics["gzip_bits_per_byte"] = metrics.gzip_bits_per_byte(corpus.validation)
     if corpus.test:
-        test = blocks(config, tokenizer, corpus.test)
-        loss = model.evaluate(test.dataset(), verbose=0, return_dict=True)["loss"]
-        measured = metrics.language_model(loss, tokens=test.targets, text_bytes=test.text_bytes)
-        run.metrics |= {f"test_{name}": value for name, value in measured.items()}
+        run.metrics |= score(model, blocks(config, tokenizer, corpus.test), "test")
 
     # 6. Export, and try the bundle in a fresh process
     run.say("Exporting: the bundle is loaded back in a fresh process and compared …")
@@ -263,6 +260,13 @@ def sampler(signatures: dict[str, Any], corpus: data.Corpus) -> Callable[[], tup
         return prompt, reply.numpy()[0].decode()
 
     return sample
+
+
+def score(model: CausalLM, part: data.TokenBlocks, name: str) -> dict[str, float]:
+    """Measure the model on one part of the text."""
+    loss = model.evaluate(part.dataset(), verbose=0, return_dict=True)["loss"]
+    measured = metrics.language_model(loss, tokens=part.targets, text_bytes=part.text_bytes)
+    return {f"{name}_{measure}": value for measure, value in measured.items()}
 
 
 def show(run: cli.Run, bundle: Path, corpus: data.Corpus) -> None:

@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 
 import pytest
@@ -56,6 +57,12 @@ def test_a_character_cut_off_at_the_end_is_named(tmp_path):
     path = write(tmp_path / "a.txt", "ab€".encode()[:-1])
     with pytest.raises(InputError, match="byte 0xe2 at offset 2"):
         list(read_documents([path], "line"))
+
+
+def test_a_pipe_is_no_file(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(InputError, match="pipe' is no regular file"):
+        find_files(str(tmp_path / "pipe"), "--train")
 
 
 def test_empty_and_unreadable_files(tmp_path):

@@ -52,6 +52,8 @@ def _nothing_found(pattern: str, flag: str, *, is_glob: bool, any_match: list[st
         return f"{flag} {pattern!r} matches no file. Give a path, or a glob that matches files"
     if os.path.isdir(pattern):
         return f"{flag} {pattern!r} is a folder. Give its files, for example '{pattern}/*.txt'"
+    if os.path.lexists(pattern):
+        return f"{flag} {pattern!r} is no regular file. Give a text file, or a glob in quotes"
     return f"{flag} {pattern!r} does not exist. Give a text file, or a glob in quotes"
 
 
