@@ -12,12 +12,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import RECIPES
 
 from tfllm import text
 from tfllm.models import CausalLM
 from tfllm.serving import Session
 
+RECIPES = Path(__file__).parent.parent.parent / "recipes"
 NAME = "pretrain_causal_lm"
 SMALL = [
     *("--vocabulary_size", 300, "--num_layers", 1, "--num_heads", 2, "--hidden_dim", 16),

@@ -226,7 +226,7 @@ class CausalLM(SummedLossModel):
         self,
         tokenizer: Any,
         *,
-        max_new_tokens: int = 48,
+        max_new_tokens: int | None = None,
         sampling: Sampling | None = None,
     ) -> dict[str, Any]:
         """Give the functions that a bundle serves, text in and text out.
@@ -237,7 +237,8 @@ class CausalLM(SummedLossModel):
 
         Args:
             tokenizer: a `tfllm.text.Tokenizer` of this model's vocabulary.
-            max_new_tokens: of `serving_default`, and the most that `generate` gives.
+            max_new_tokens: of `serving_default`, and the most that `generate` gives. None for 48,
+                or half the positions where these are fewer.
             sampling: of `serving_default`; None for the likeliest token.
 
         Returns:
@@ -254,18 +255,21 @@ class CausalLM(SummedLossModel):
                 f"the tokenizer has {tokenizer.vocabulary_size} words and the model "
                 f"{self.config.vocab_size}: they do not belong together"
             )
-        if not 1 <= max_new_tokens <= self.max_positions:
+        most = (
+            max_new_tokens
+            if max_new_tokens is not None
+            else max(1, min(48, self.max_positions // 2))
+        )
+        if not 1 <= most <= self.max_positions:
             raise InputError(
                 f"max_new_tokens must be between 1 and the model's {self.max_positions} positions. "
                 f"Received: {max_new_tokens}"
             )
 
-        most = max_new_tokens  # `generate` has an argument of that name
-
         def complete(
             text: tf.Tensor, new_tokens: int | tf.Tensor, sampling: Sampling | None
         ) -> dict[str, tf.Tensor]:
-            prompts = _fitting_prompts(tokenizer, text, self.max_positions - max_new_tokens + 1)
+            prompts = _fitting_prompts(tokenizer, text, self.max_positions - most + 1)
             new = self.generate(
                 prompts, max_new_tokens=new_tokens, sampling=sampling, eos_id=tokenizer.eos_id
             )
@@ -273,7 +277,7 @@ class CausalLM(SummedLossModel):
 
         @tf.function(input_signature=[_rows(tf.string, "text")], autograph=False)
         def serving_default(text: tf.Tensor) -> dict[str, tf.Tensor]:
-            return complete(text, max_new_tokens, sampling)
+            return complete(text, most, sampling)
 
         @tf.function(
             input_signature=[

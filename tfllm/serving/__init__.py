@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from tfllm.serving.errors import SessionError
     from tfllm.serving.fresh import predict_in_fresh_process
     from tfllm.serving.session import Session, newest_version
+    from tfllm.serving.showcase import completions_text, next_commands_text
     from tfllm.serving.signature import Signature, TensorSpec
 
 __all__ = [
@@ -25,9 +26,11 @@ __all__ = [
     "SessionError",
     "Signature",
     "TensorSpec",
+    "completions_text",
     "curl_line",
     "docker_run_line",
     "newest_version",
+    "next_commands_text",
     "predict_in_fresh_process",
     "request_body",
     "tensorboard_line",
@@ -38,9 +41,11 @@ _HOMES = {
     "SessionError": "errors",
     "Signature": "signature",
     "TensorSpec": "signature",
+    "completions_text": "showcase",
     "curl_line": "commands",
     "docker_run_line": "commands",
     "newest_version": "session",
+    "next_commands_text": "showcase",
     "predict_in_fresh_process": "fresh",
     "request_body": "commands",
     "tensorboard_line": "commands",

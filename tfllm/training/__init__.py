@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from tfllm.training.devices import check_batch, create_strategy, set_precision, set_seed
+    from tfllm.training.language_model import train_language_model
     from tfllm.training.language_model_report import LanguageModelReport
     from tfllm.training.loop import Trained, train
 
@@ -21,6 +22,7 @@ __all__ = [
     "set_precision",
     "set_seed",
     "train",
+    "train_language_model",
 ]
 
 _HOMES = {
@@ -31,6 +33,7 @@ _HOMES = {
     "set_precision": "devices",
     "set_seed": "devices",
     "train": "loop",
+    "train_language_model": "language_model",
 }
 
 

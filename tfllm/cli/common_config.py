@@ -1,0 +1,113 @@
+"""The flags that all recipes share."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, Literal
+
+from tfllm.errors import InputError
+
+__all__ = ["CommonConfig", "require"]
+
+Precision = Literal["float32", "mixed_bfloat16", "mixed_float16"]
+StrategyName = Literal["auto", "one", "mirrored", "multi_worker"]
+
+
+@dataclasses.dataclass(frozen=True)
+class CommonConfig:
+    """The flags that all recipes share. A recipe's Config inherits them and adds its own."""
+
+    train: tuple[str, ...] = ()
+    """Training data: paths, or globs in quotes."""
+    validation: tuple[str, ...] = ()
+    """Validation data: paths, or globs in quotes. Without it, --train is split by a hash."""
+    test: tuple[str, ...] = ()
+    """Test data, scored once at the end with the best weights."""
+    validation_fraction: float = 0.05
+    """Share of the documents held out where --validation is not given, between 0 and 1."""
+    pretrained: str | None = None
+    """Go on from this model: a local transformers folder, or a name on the hub."""
+    run_dir: str | None = None
+    """Folder for checkpoints, TensorBoard and run.json. Default runs/RECIPE, then -2, -3 …"""
+    export_dir: str = "savedmodels"
+    """Folder that TF Serving bundles go to."""
+    export_name: str | None = None
+    """Name of the bundle: letters, digits, '.', '_', '-'. A default is made from the data."""
+    epochs: int = 1
+    """Passes over the training data."""
+    max_steps: int | None = None
+    """Stop after so many optimizer steps, however many epochs that is."""
+    global_batch_size: int = 32
+    """Rows of one optimizer step, over all devices and micro-batches."""
+    accumulate_steps: int = 1
+    """Micro-batches that each device cuts its rows into, to save memory."""
+    learning_rate: float | None = 1e-3
+    """Highest learning rate, reached at the end of the warm-up."""
+    warmup_steps: int | None = None
+    """Optimizer steps over which the learning rate rises from 0. Default: a tenth, at most 100."""
+    weight_decay: float = 0.1
+    """Decoupled decay of matrices, per unit of learning rate."""
+    sequence_length: int = 128
+    """Tokens of a row."""
+    precision: Precision = "float32"
+    """Arithmetic of the layers; weights, losses and exported outputs stay float32."""
+    strategy: StrategyName = "auto"
+    """Devices: auto takes all GPUs there are, or the workers of TF_CONFIG, else the CPU."""
+    resume: Literal["auto", "never"] = "auto"
+    """Whether an unfinished run in the run folder is continued."""
+    early_stopping_patience: int | None = None
+    """Stop after so many epochs without a better validation loss."""
+    dry_run: bool = False
+    """Read the data, show one batch and the model, and stop before the first step."""
+    seed: int = 0
+    """Decides initial weights, order of the data and dropout."""
+
+    def check(self) -> None:
+        """Refuse values that no run can use.
+
+        Raises:
+            InputError: naming the flag and what was received.
+        """
+        for name in ("epochs", "global_batch_size", "accumulate_steps", "sequence_length"):
+            require(getattr(self, name) >= 1, name, getattr(self, name), "must be at least 1")
+        for name in ("max_steps", "early_stopping_patience"):
+            value = getattr(self, name)
+            require(value is None or value >= 1, name, value, "must be at least 1")
+        for name in ("warmup_steps", "weight_decay"):
+            value = getattr(self, name)
+            require(value is None or value >= 0, name, value, "must not be negative")
+        require(
+            self.global_batch_size % self.accumulate_steps == 0,
+            "global_batch_size",
+            self.global_batch_size,
+            f"must be a multiple of --accumulate_steps {self.accumulate_steps}",
+        )
+        require(0 <= self.seed < 2**32, "seed", self.seed, "must be at least 0 and below 2³²")
+        rate = self.learning_rate
+        require(
+            rate is None or 0 < rate < 1e3, "learning_rate", rate, "must be above 0, below 1000"
+        )
+        fraction = self.validation_fraction
+        require(
+            0 < fraction < 1,
+            "validation_fraction",
+            fraction,
+            "must be between 0 and 1, both excluded",
+        )
+        if not self.train and (self.validation or self.test):
+            raise InputError("--validation and --test need --train as well")
+
+    def total_steps(self, steps_per_epoch: int) -> int:
+        """Optimizer steps of the whole run."""
+        steps = self.epochs * steps_per_epoch
+        return steps if self.max_steps is None else min(steps, self.max_steps)
+
+
+def require(holds: bool, name: str, value: Any, rule: str) -> None:
+    """Refuse a flag's value unless a rule holds.
+
+    Raises:
+        InputError: naming flag, rule and value.
+    """
+    if not holds:
+        raise InputError(f"--{name} {rule}. Received: {value}")

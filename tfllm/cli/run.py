@@ -1,0 +1,123 @@
+"""One run of a recipe: its folder and its record."""
+
+from __future__ import annotations
+
+import dataclasses
+import fcntl
+import importlib.metadata
+import json
+import os
+import sys
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+from tfllm.cli.common_config import CommonConfig
+from tfllm.cli.run_directory import FINISHED, UNFINISHED, check_writable, choose_directory
+from tfllm.errors import InputError
+
+__all__ = ["Run"]
+
+_LOCK = ".lock"
+_VERSIONED = ("tfllm", "tensorflow", "tensorflow-text", "tf-keras", "transformers", "tokenizers")
+
+
+class Run:
+    """One run: its folder, what it prints, and the record that it leaves.
+
+    Attributes:
+        config: the recipe's.
+        recipe: the recipe's name.
+        directory: the run folder; nothing is in it before `open`.
+        metrics: name → number, for `run.json`.
+        timing: name → seconds.
+        throughput: tokens per second of training, or None.
+        export: the bundle's path, or None.
+    """
+
+    def __init__(self, config: CommonConfig, recipe: str) -> None:
+        """Choose the run folder without touching it.
+
+        Raises:
+            InputError: if the folder can't be made, or holds a run that can't be continued.
+        """
+        self.config = config
+        self.recipe = recipe
+        self.metrics: dict[str, float] = {}
+        self.timing: dict[str, float] = {}
+        self.throughput: float | None = None
+        self.export: str | None = None
+        check_writable(Path(config.export_dir), "export_dir")
+        self.directory = choose_directory(config, recipe)
+        self._lock: IO[str] | None = None
+        self._start = time.monotonic()
+
+    def say(self, text: str) -> None:
+        """Print a line for the person who watches."""
+        print(text, flush=True)
+
+    @contextmanager
+    def timed(self, name: str) -> Iterator[None]:
+        """Add the seconds that a block takes to `timing`."""
+        start = time.monotonic()
+        yield
+        self.timing[name] = self.timing.get(name, 0.0) + round(time.monotonic() - start, 3)
+
+    def open(self) -> Path:
+        """Make the run folder, take it, and note the configuration in it for a later resume.
+
+        Raises:
+            InputError: if it can't be written, or a live process has it.
+        """
+        try:
+            self.directory.mkdir(parents=True, exist_ok=True)
+            self._lock = (self.directory / _LOCK).open("w")
+            try:
+                # The kernel lets go of it when the process ends, whichever way.
+                fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise InputError(
+                    f"the run folder {self.directory} is in use by a live process. Wait for it, or "
+                    "give another --run_dir"
+                ) from None
+            _write_json(self.directory / UNFINISHED, dataclasses.asdict(self.config))
+        except OSError as error:
+            raise _unwritable(self.directory, error) from error
+        return self.directory
+
+    def finish(self) -> None:
+        """Write `run.json` and print the same object as the last line."""
+        self.timing["total"] = round(time.monotonic() - self._start, 3)
+        record = {
+            "config": dataclasses.asdict(self.config) | {"run_dir": str(self.directory)},
+            "metrics": self.metrics,
+            "timing": self.timing,
+            "throughput": self.throughput,
+            "versions": {name: importlib.metadata.version(name) for name in _VERSIONED}
+            | {"python": ".".join(map(str, sys.version_info[:3]))},
+            "export": self.export,
+        }
+        if not self.config.dry_run:
+            _write_json(self.directory / FINISHED, record)
+        print(json.dumps(record, ensure_ascii=False, allow_nan=False), flush=True)
+
+
+def _write_json(path: Path, value: Any) -> None:
+    """Write a JSON file under a hidden name and rename it when it is whole."""
+    hidden = path.parent / f".{path.name}-{uuid.uuid4().hex[:8]}"
+    try:
+        with hidden.open("w", encoding="utf-8") as file:
+            json.dump(value, file, indent=2, ensure_ascii=False, allow_nan=False)
+            file.write("\n")
+            file.flush()
+            os.fsync(file.fileno())
+        hidden.rename(path)
+    finally:
+        hidden.unlink(missing_ok=True)
+
+
+def _unwritable(path: Path, error: OSError) -> InputError:
+    return InputError(f"{path} can't be written: {error.strerror or error}. Give another --run_dir")

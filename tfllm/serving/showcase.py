@@ -1,0 +1,52 @@
+"""What a person is shown of a fresh bundle: answers beside the truth, and how to go on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from tfllm.serving.commands import curl_line, docker_run_line, tensorboard_line
+from tfllm.serving.fresh import predict_in_fresh_process
+
+__all__ = ["completions_text", "next_commands_text"]
+
+_PROMPT_CHARACTERS = 100
+_TRUTH_CHARACTERS = 80
+
+
+def completions_text(bundle: Path, texts: Sequence[tuple[str, str]]) -> str:
+    """Ask a bundle in a fresh process to continue texts, and lay the replies beside the truth.
+
+    Args:
+        bundle: one version's folder; its default signature takes and gives text.
+        texts: pairs of a prompt and how it really goes on.
+
+    Raises:
+        SessionError: if the bundle can't be loaded or doesn't answer.
+    """
+    replies = predict_in_fresh_process(bundle, [prompt for prompt, _ in texts])
+    lines = [f"Unseen texts, continued by {bundle} in a fresh process:"]
+    for (prompt, truth), reply in zip(texts, replies, strict=True):
+        shown = _one_line(truth)[: max(_TRUTH_CHARACTERS, len(reply))]
+        lines += [
+            "",
+            f"  Prompt:    … {_one_line(prompt)[-_PROMPT_CHARACTERS:]}",
+            f"  Bundle:    {_one_line(reply)}",
+            f"  True text: {shown} …",
+        ]
+    return "\n".join(lines)
+
+
+def next_commands_text(bundle: Path, tensorboard_dir: Path, prompt: str) -> str:
+    """Write the commands that open TensorBoard, serve a bundle, and ask it."""
+    return "\n\n".join(
+        [
+            f"Watch:  {tensorboard_line(tensorboard_dir)}",
+            f"Serve:  {docker_run_line(bundle)}",
+            f"Ask:    {curl_line(bundle.parent.name, [prompt])}",
+        ]
+    )
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())
