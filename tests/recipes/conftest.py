@@ -26,9 +26,11 @@ class Done:
 
 @pytest.fixture
 def recipe(tmp_path) -> Callable[..., Done]:
-    def run(name: str, *flags: object) -> Done:
+    def run(name: str, *flags: object, before: Callable[[], None] | None = None) -> Done:
         command = [sys.executable, str(RECIPES / f"{name}.py"), *map(str, flags)]
-        process = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+        process = subprocess.run(
+            command, cwd=tmp_path, capture_output=True, text=True, check=False, preexec_fn=before
+        )
         return Done(process)
 
     return run

@@ -1,5 +1,6 @@
 """The recipe as its user runs it, on small files."""
 
+import ctypes
 import json
 import os
 import re
@@ -31,6 +32,14 @@ def write_corpus(path: Path, seed: int, paragraphs: int = 60) -> Path:
     text = "\n\n".join(" ".join(rng.choice(WORDS, 40)) for _ in range(paragraphs))
     path.write_text(text + "\n")
     return path
+
+
+def give_up_roots_privileges() -> None:
+    """Root reads closed files too; without two of its capabilities it is like anybody."""
+    drop, override_access, override_reading = 24, 1, 2  # PR_CAPBSET_DROP and what it drops
+    libc = ctypes.CDLL(None)
+    libc.prctl(drop, override_access)
+    libc.prctl(drop, override_reading)
 
 
 def tree(folder: Path) -> set[str]:
@@ -147,6 +156,27 @@ def test_sigterm_saves_and_the_same_command_goes_on(recipe, tmp_path):
     assert done.record["export"] == "savedmodels/gpt2-a/1"
 
 
+def test_a_full_disk_at_export_is_said_and_the_same_command_ends_the_run(recipe, tmp_path):
+    write_corpus(tmp_path / "a.txt", 1)
+    (tmp_path / "disk").mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=200k", "tmpfs", str(tmp_path / "disk")]
+    if subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("this machine doesn't let us mount a tiny disk")
+    try:
+        flags = ["--train", "a.txt", *SMALL, "--max_steps", 4, "--run_dir", "r"]
+        done = recipe(NAME, *flags, "--export_dir", "disk/models")
+        assert done.code == 2 and "No space left" in done.err.splitlines()[-1]
+        assert "Traceback" not in done.err
+        assert not tree(tmp_path / "disk") and "r/run.json" not in tree(tmp_path)
+        remount = ["mount", "-o", "remount,size=8m", str(tmp_path / "disk")]
+        subprocess.run(remount, check=True)
+        done = recipe(NAME, *flags, "--export_dir", "disk/models")
+        assert "Going on from step 4 of 4" in done.out
+        assert (tmp_path / done.record["export"] / "saved_model.pb").exists()
+    finally:
+        subprocess.run(["umount", str(tmp_path / "disk")], check=True)
+
+
 def test_a_dry_run_leaves_nothing(recipe, tmp_path):
     write_corpus(tmp_path / "a.txt", 1)
     done = recipe(NAME, "--train", "a.txt", *SMALL, "--dry_run")
@@ -185,11 +215,12 @@ class TestBadInput:
         error = refused("--train", "good.txt", "--validation", "latin.txt")
         assert "latin.txt is not UTF-8: byte 0xfc at offset 1" in error
 
-    def test_a_file_that_cannot_be_read(self, refused, tmp_path):
-        if os.geteuid() == 0:
-            pytest.skip("root reads everything")
-        (tmp_path / "good.txt").chmod(0)
-        assert "can't be read: Permission denied" in refused("--train", "good.txt")
+    def test_a_file_that_cannot_be_read(self, recipe, tmp_path):
+        write_corpus(tmp_path / "good.txt", 1).chmod(0)
+        done = recipe(NAME, "--train", "good.txt", before=give_up_roots_privileges)
+        assert done.code == 2 and len(done.err.splitlines()) == 1
+        assert "good.txt can't be read: Permission denied" in done.err
+        assert tree(tmp_path) == {"good.txt"}
 
     def test_text_shorter_than_one_block(self, refused, tmp_path):
         (tmp_path / "short.txt").write_text("a few words")
