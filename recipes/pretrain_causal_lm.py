@@ -4,8 +4,9 @@
     python recipes/pretrain_causal_lm.py --train 'books/*.txt' --validation held_out.txt
     python recipes/pretrain_causal_lm.py --train notes.txt --pretrained gpt2 --learning_rate 1e-4
 
-Without flags the text is the documentation that this Python carries: 2.20 bits per byte where gzip
-needs 2.50, in four to five minutes on two busy cores, one and a half on two idle ones.
+Without flags the text is the documentation that this Python carries. Measured on two cores of a
+shared Xeon on 2026-11-23: 2.20 bits per byte on held-out documents, where gzip needs 2.53 (Python
+3.13), in 98 seconds, of which 82 are training; with other jobs beside it up to 5 minutes.
 """
 
 from __future__ import annotations
@@ -172,8 +173,9 @@ def main(config: Config, run: cli.Run) -> None:
             probes=model.probes(),
         )
     run.export = str(bundle)
-    run.say(serving.completions_text(bundle, prompts))
-    run.say(serving.next_commands_text(bundle, run.directory / "tensorboard", prompts[0][0]))
+    run.say(f"\n{serving.completions_text(bundle, prompts)}\n")
+    tensorboard = run.directory / "tensorboard"
+    run.say(f"{serving.next_commands_text(bundle, tensorboard, prompts[0][0])}\n")
 
 
 def blocks(
