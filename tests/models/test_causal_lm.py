@@ -252,3 +252,28 @@ def test_text_signatures(tiny_model, tmp_path):
         tiny_model.signatures(tokenizer)
     model.save_pretrained(tmp_path / "m", tokenizer)
     assert AutoTokenizer.from_pretrained(tmp_path / "m")("to be").input_ids
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_another_vocabulary_on_the_same_blocks(tiny_config, tied):
+    tiny_config.tie_word_embeddings = tied
+    model = CausalLM.from_config(tiny_config)
+    sources = [[i] for i in range(23)] + [[3, 7], [5]]
+    grown = model.with_vocabulary(sources)
+    before = model(tf.constant([[1, 2, 3]])).numpy()
+    after = grown(tf.constant([[1, 2, 3]])).numpy()
+    np.testing.assert_allclose(after[..., :23], before, atol=1e-6)
+    # A row that is the mean of two gives the mean of their logits.
+    np.testing.assert_allclose(after[..., 23], before[..., [3, 7]].mean(-1), atol=1e-6)
+    np.testing.assert_array_equal(grown(tf.constant([[24]])), grown(tf.constant([[5]])))
+    assert model.config.vocab_size == 23 and grown.config.vocab_size == 25
+
+
+def test_words_without_a_source_look_like_the_others(tiny_config):
+    model = CausalLM.from_config(tiny_config)
+    fresh = model.with_vocabulary([[]] * 400).backbone.transformer.wte.embeddings.numpy()
+    table = model.backbone.transformer.wte.embeddings.numpy()
+    np.testing.assert_allclose(fresh.std(0), table.std(0), rtol=0.25)
+    assert len(np.unique(fresh[:, 0])) == 400
+    with pytest.raises(InputError, match="sources name the word 23, and this model has 23"):
+        model.with_vocabulary([[23]])

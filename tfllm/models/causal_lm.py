@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from tfllm.errors import InputError
 from tfllm.generation.decode import Sampling, decode
 from tfllm.losses import linear_cross_entropy
 from tfllm.models import checkpoint_files, gpt2, gpt2_weights
+from tfllm.models.embedding_rows import embedding_rows
 from tfllm.training.step import SummedLossModel
 
 __all__ = ["CausalLM"]
@@ -122,6 +123,33 @@ class CausalLM(SummedLossModel):
         config = self.config.to_diff_dict() | {"architectures": ["GPT2LMHeadModel"]}
         weights = gpt2_weights.collect_weights(self._weight_table())
         checkpoint_files.write_folder(folder, config, weights, tokenizer, overwrite=overwrite)
+
+    def with_vocabulary(self, sources: Sequence[Sequence[int]], tokenizer: Any = None) -> CausalLM:
+        """Make a model with another vocabulary and the same blocks; this one stays as it is.
+
+        Args:
+            sources: for each new word, the words of this model whose embeddings' mean it starts
+                with; see `tfllm.text.extend` and `tfllm.text.sources_of`. Its length is the new
+                vocabulary's size.
+            tokenizer: the new one, from which start and end token go into the configuration.
+
+        Raises:
+            InputError: if a source is no word of this model.
+        """
+        words = self.config.vocab_size
+        strange = sorted({i for pieces in sources for i in pieces if not 0 <= i < words})
+        if strange:
+            raise InputError(f"sources name the word {strange[0]}, and this model has {words}")
+        config = GPT2Config(**self.config.to_dict() | {"vocab_size": len(sources)})
+        if tokenizer is not None:
+            config.bos_token_id, config.eos_token_id = tokenizer.bos_id, tokenizer.eos_id
+        tensors = gpt2_weights.collect_weights(self._weight_table())
+        for name in ("transformer.wte.weight", "lm_head.weight"):
+            if name in tensors:
+                tensors[name] = embedding_rows(tensors[name], sources, self.seed)
+        model = CausalLM.from_config(config, seed=self.seed)
+        gpt2_weights.assign_weights(model._weight_table(), tensors, source="this model")
+        return model
 
     def _weight_table(self) -> list[gpt2_weights.NamedWeight]:
         return gpt2_weights.weight_table(self.backbone, self.lm_head)

@@ -12,14 +12,29 @@ if TYPE_CHECKING:
     from tfllm.text.byte_level_bpe import ByteLevelBPE
     from tfllm.text.byte_level_training import train_byte_level_bpe
     from tfllm.text.loading import load
+    from tfllm.text.preprocessor import Preprocessor
     from tfllm.text.tokenizer import Tokenizer
+    from tfllm.text.vocabulary import Vocabulary, extend, sources_of
 
-__all__ = ["ByteLevelBPE", "Tokenizer", "load", "train_byte_level_bpe"]
+__all__ = [
+    "ByteLevelBPE",
+    "Preprocessor",
+    "Tokenizer",
+    "Vocabulary",
+    "extend",
+    "load",
+    "sources_of",
+    "train_byte_level_bpe",
+]
 
 _HOMES = {
     "ByteLevelBPE": "byte_level_bpe",
+    "Preprocessor": "preprocessor",
     "Tokenizer": "tokenizer",
+    "Vocabulary": "vocabulary",
+    "extend": "vocabulary",
     "load": "loading",
+    "sources_of": "vocabulary",
     "train_byte_level_bpe": "byte_level_training",
 }
 
