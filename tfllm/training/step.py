@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+import math
+from typing import Any, NamedTuple
 
 import tensorflow as tf
 import tf_keras as keras
@@ -13,6 +14,13 @@ __all__ = ["SummedLossModel"]
 _Batch = tuple[Any, tf.Tensor, tf.Tensor]
 
 
+class _Skipped(NamedTuple):
+    """Steps without effect: of all, and the newest ones in a row, `<int64>[]` each."""
+
+    total: Any
+    in_a_row: Any
+
+
 class SummedLossModel(keras.Model):
     """A `keras.Model` that knows its own loss as a sum and a weight.
 
@@ -20,7 +28,13 @@ class SummedLossModel(keras.Model):
     by the weight of the whole global batch: over all replicas and all accumulated micro-batches.
     So N replicas equal one, k micro-batches of b equal one batch of k·b, a replica without
     weight adds nothing, and a batch without weight changes nothing but the optimizer's decay.
+    A loss or a gradient that is not finite changes no weight: the step is skipped, counted, and
+    over, so that data and learning rate go on with the next one.
     Compiled with a Keras `loss`, the model trains as any `keras.Model` does.
+
+    What `fit` tells callbacks of each step: `loss` (mean of the epoch so far), `step_loss`,
+    `gradient_norm` (global, before clipping), `padding` (share of positions without a target),
+    `skipped` and `skipped_in_a_row` (steps).
 
     A subclass gives `call` (features → logits) and `loss_sum_and_weight`.
     """
@@ -39,6 +53,7 @@ class SummedLossModel(keras.Model):
         self.distribute_reduction_method = "first"
         self._own_loss = True
         self._loss_mean: keras.metrics.Mean | None = None
+        self._skipped: _Skipped | None = None
 
     def loss_sum_and_weight(
         self,
@@ -96,7 +111,9 @@ class SummedLossModel(keras.Model):
         if self._own_loss:
             # Set past Keras's tracking, so that its two variables are no part of the model:
             # not counted by `summary`, not saved by `save_weights`.
-            object.__setattr__(self, "_loss_mean", keras.metrics.Mean(name="loss"))
+            with self.distribute_strategy.scope():
+                object.__setattr__(self, "_loss_mean", keras.metrics.Mean(name="loss"))
+                object.__setattr__(self, "_skipped", _Skipped(_counter(), _counter()))
 
     @property
     def metrics(self) -> list[keras.metrics.Metric]:
@@ -116,9 +133,21 @@ class SummedLossModel(keras.Model):
         loss, weight, gradients = self._accumulate(features, targets, weights, variables)
         loss, weight, gradients = _sum_over_replicas(loss, weight, gradients)
         gradients = [tf.math.divide_no_nan(g, weight) for g in gradients]
-        self._apply(gradients, variables)
-        step_loss = tf.math.divide_no_nan(loss, weight)
-        return {"loss": self._add_to_mean(loss, weight), "step_loss": step_loss}
+        if isinstance(self.optimizer, keras.mixed_precision.LossScaleOptimizer):
+            gradients = self.optimizer.get_unscaled_gradients(gradients)
+        norm = tf.linalg.global_norm(gradients)
+        finite = tf.math.is_finite(loss) & tf.math.is_finite(norm)
+        self._apply(finite, gradients, variables)
+        skipped = self._count(finite)
+        loss, weight = (tf.where(finite, value, 0.0) for value in (loss, weight))
+        return {
+            "loss": self._add_to_mean(loss, weight),
+            "step_loss": tf.where(finite, tf.math.divide_no_nan(loss, weight), math.nan),
+            "gradient_norm": norm,
+            "padding": _share_of_zeros(weights),
+            "skipped": skipped.total,
+            "skipped_in_a_row": skipped.in_a_row,
+        }
 
     @tf.autograph.experimental.do_not_convert
     def test_step(self, data: Any) -> dict[str, tf.Tensor]:
@@ -136,14 +165,52 @@ class SummedLossModel(keras.Model):
         self._loss_mean.update_state(tf.math.divide_no_nan(loss, weight), sample_weight=weight)
         return self._loss_mean.result()
 
-    def _apply(self, gradients: list[tf.Tensor], variables: list[tf.Variable]) -> None:
+    def _apply(
+        self, finite: tf.Tensor, gradients: list[tf.Tensor], variables: list[tf.Variable]
+    ) -> None:
+        """Let the optimizer take a step, or count one without taking it."""
         optimizer = self.optimizer
+        inner = getattr(optimizer, "inner_optimizer", optimizer)
+        if hasattr(inner, "build"):
+            with tf.init_scope():  # its variables can't be made within a branch
+                inner.build(variables)
+
+        def step(*gradients: tf.Tensor) -> None:
+            # Summed over replicas already. All kinds of optimizers know this name.
+            optimizer.apply_gradients(
+                zip(gradients, variables, strict=True), experimental_aggregate_gradients=False
+            )
+
         if isinstance(optimizer, keras.mixed_precision.LossScaleOptimizer):
-            gradients = optimizer.get_unscaled_gradients(gradients)
-        # Summed over replicas already. Old, new and loss-scaling optimizers all know this name.
-        optimizer.apply_gradients(
-            zip(gradients, variables, strict=True), experimental_aggregate_gradients=False
-        )
+            # It skips by itself what is not finite, and lowers its scale.
+            steps = tf.identity(optimizer.iterations)
+            step(*[tf.where(finite, g, math.nan) for g in gradients])
+            optimizer.iterations.assign(steps + 1)
+            return
+
+        def step_or_not(strategy: tf.distribute.Strategy, finite: Any, *gradients: Any) -> None:
+            def take() -> tf.Tensor:
+                strategy.extended.call_for_each_replica(step, args=gradients)
+                return tf.constant(True)
+
+            def leave() -> tf.Tensor:
+                optimizer.iterations.assign_add(1)
+                return tf.constant(False)
+
+            # Every replica has the same sums, and so the same opinion.
+            tf.cond(strategy.experimental_local_results(finite)[0], take, leave)
+
+        # Replicas can't branch one by one, because an optimizer synchronizes them.
+        tf.distribute.get_replica_context().merge_call(step_or_not, args=(finite, *gradients))
+
+    def _count(self, finite: tf.Tensor) -> _Skipped:
+        assert self._skipped is not None
+        bad = tf.cast(~finite, tf.int64)
+        total = self._skipped.total + bad
+        in_a_row = (self._skipped.in_a_row + bad) * bad
+        self._skipped.total.assign(total)
+        self._skipped.in_a_row.assign(in_a_row)
+        return _Skipped(total, in_a_row)
 
     def _accumulate(
         self,
@@ -190,12 +257,16 @@ class SummedLossModel(keras.Model):
                 dropout_seed=self._dropout_seed(index),
             )
             objective = loss
-            if isinstance(self.optimizer, keras.mixed_precision.LossScaleOptimizer):
-                objective = self.optimizer.get_scaled_loss(loss)
+            scaled = isinstance(self.optimizer, keras.mixed_precision.LossScaleOptimizer)
+            if scaled:
+                # A mean stays in float16's range where a sum would not.
+                positions = tf.size(weights, tf.float32)
+                objective = self.optimizer.get_scaled_loss(loss / positions)
         gradients = tape.gradient(
             objective, variables, unconnected_gradients=tf.UnconnectedGradients.ZERO
         )
-        return loss, weight, [tf.convert_to_tensor(g) for g in gradients]
+        gradients = [tf.convert_to_tensor(g) for g in gradients]
+        return loss, weight, [g * positions for g in gradients] if scaled else gradients
 
     def _dropout_seed(self, micro_batch: tf.Tensor | int) -> tf.Tensor:
         """`<int64>[2]`, another for each (seed, step, replica, micro-batch), and none stored.
@@ -208,6 +279,23 @@ class SummedLossModel(keras.Model):
         lane = replica * self.accumulate_steps + tf.cast(micro_batch, tf.int64)
         step = tf.cast(self.optimizer.iterations, tf.int64)
         return tf.stack([tf.constant(self.seed, tf.int64), step * lanes + lane])
+
+
+def _counter() -> tf.Variable:
+    """A number that every replica sets to the same value."""
+    return tf.Variable(
+        0,
+        dtype=tf.int64,
+        trainable=False,
+        aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA,
+    )
+
+
+def _share_of_zeros(weights: tf.Tensor) -> tf.Tensor:
+    """Over all replicas, `<float32>[]`."""
+    zeros = tf.reduce_sum(tf.cast(weights == 0, tf.float32))
+    zeros, count, _ = _sum_over_replicas(zeros, tf.size(weights, tf.float32), [])
+    return tf.math.divide_no_nan(zeros, count)
 
 
 def _unpack(data: Any) -> _Batch:
