@@ -170,7 +170,7 @@ class SummedLossModel(keras.Model):
     ) -> None:
         """Let the optimizer take a step, or count one without taking it."""
         optimizer = self.optimizer
-        inner = getattr(optimizer, "inner_optimizer", optimizer)
+        inner: Any = getattr(optimizer, "inner_optimizer", optimizer)
         if hasattr(inner, "build"):
             with tf.init_scope():  # its variables can't be made within a branch
                 inner.build(variables)

@@ -3,36 +3,62 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import tensorflow as tf
 import tf_keras as keras
 
+from tfllm.training.memory import memory_bytes
+
 __all__ = ["TensorBoardLog"]
+
+# What a step tells → the curve's name; the rest is measured here.
+_OF_THE_STEP = {
+    "step_loss": "loss",
+    "gradient_norm": "gradient_norm",
+    "padding": "padding",
+    "skipped": "skipped_steps",
+}
 
 
 class TensorBoardLog(keras.callbacks.Callback):
-    """Writes loss, learning rate and tokens per second every few steps.
+    """Writes a run's curves every few steps.
 
-    Keras's own callback writes no per-step scalars by default and the learning rate once an
-    epoch; the horizontal axis here is always the optimizer step.
+    They are loss, learning rate, gradient norm, tokens per second, seconds of a step, share of
+    padding, skipped steps, memory in MiB, and model FLOPs utilisation where it is known. Keras's
+    own callback writes no per-step scalars by default and the learning rate once an epoch; the
+    horizontal axis here is always the optimizer step.
     """
 
-    def __init__(self, folder: Path, *, tokens_per_step: int, every: int = 10) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        tokens_per_step: int,
+        every: int = 10,
+        utilisation_per_token: float | None = None,
+        hyperparameters: Mapping[str, Any] | None = None,
+    ) -> None:
         """Open event files below `folder`.
 
         Args:
             folder: a run's `tensorboard`.
             tokens_per_step: positions of one global batch.
             every: optimizer steps between two points.
+            utilisation_per_token: seconds that one position would take at the device's peak.
+            hyperparameters: name → value, for TensorBoard's table of runs.
         """
         super().__init__()
         self._supports_tf_logs = True
         self._writer = tf.summary.create_file_writer(str(folder / "train"))
         self._tokens = tokens_per_step
         self._every = every
+        self._utilisation_per_token = utilisation_per_token
         self._last: tuple[int, float] | None = None
+        if hyperparameters:
+            self._write_hyperparameters(hyperparameters)
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Leave the pause between epochs out of the speed."""
@@ -43,15 +69,34 @@ class TensorBoardLog(keras.callbacks.Callback):
         step = int(self.model.optimizer.iterations.numpy())
         if step % self._every:
             return
+        # Reading a result waits for the step, so that the clock below is right on a GPU too.
+        points = {_OF_THE_STEP[k]: float(v) for k, v in (logs or {}).items() if k in _OF_THE_STEP}
+        points["learning_rate"] = float(self.model.optimizer.learning_rate)
+        points["memory_mib"] = memory_bytes() / 2**20
         now = time.monotonic()
+        if self._last is not None:
+            seconds = (now - self._last[1]) / (step - self._last[0])
+            points["step_seconds"] = seconds
+            points["tokens_per_second"] = self._tokens / seconds
+            if self._utilisation_per_token is not None:
+                utilisation = self._tokens * self._utilisation_per_token / seconds
+                points["model_flops_utilisation"] = utilisation
         with self._writer.as_default(step=step):
-            tf.summary.scalar("loss", (logs or {})["step_loss"])
-            tf.summary.scalar("learning_rate", self.model.optimizer.learning_rate)
-            if self._last is not None:
-                steps, seconds = step - self._last[0], now - self._last[1]
-                tf.summary.scalar("tokens_per_second", steps * self._tokens / seconds)
+            for name, value in points.items():
+                tf.summary.scalar(name, value)
         self._last = (step, now)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Put the points on disk."""
         self._writer.flush()
+
+    def _write_hyperparameters(self, values: Mapping[str, Any]) -> None:
+        from tensorboard.plugins.hparams import api
+
+        plain = {
+            name: value if isinstance(value, (bool, int, float, str)) else str(value)
+            for name, value in values.items()
+            if value is not None and value != ()
+        }
+        with self._writer.as_default(step=0):
+            api.hparams(plain)
