@@ -1,5 +1,8 @@
+import gzip
+
 import pytest
 
+from tfllm.data.cleaning import Cleaner, ExactDuplicates, Length
 from tfllm.data.corpus import read_corpus
 from tfllm.errors import InputError
 
@@ -43,3 +46,30 @@ def test_white_space_alone_is_no_text(tmp_path, flag):
     names = ["blank.txt", "good.txt"] if flag == "--train" else ["good.txt", "blank.txt"]
     with pytest.raises(InputError, match=f"{flag} .*white space"):
         read_corpus(*([str(tmp_path / name)] for name in names))
+
+
+def test_packed_files(tmp_path):
+    (tmp_path / "a.txt.gz").write_bytes(gzip.compress(b"one\ntwo\n"))
+    corpus = read_corpus([str(tmp_path / "a.txt.gz")], [str(tmp_path / "a.txt.gz")], unit="line")
+    assert corpus.name == "a" and list(corpus.train) == corpus.validation == ["one", "two"]
+
+
+def test_training_documents_are_cleaned_before_some_are_held_out(tmp_path):
+    path = tmp_path / "a.txt"
+    path.write_text("\n".join([*(f"document {i}" for i in range(50)), "x", *["twin"] * 9]))
+    cleaner = Cleaner([Length(least_characters=2), ExactDuplicates()])
+    corpus = read_corpus([str(path)], unit="line", validation_fraction=0.3, cleaner=cleaner)
+    kept = [*corpus.train, *corpus.validation]
+    assert sorted(kept) == sorted([*(f"document {i}" for i in range(50)), "twin"])
+    assert cleaner.report()["exact_duplicates"]["removed"] == 8
+    own = read_corpus([str(path)], [str(path)], [str(path)], unit="line", cleaner=cleaner)
+    assert list(own.train) == list(own.train) and len(list(own.train)) == 51
+    assert len(own.validation) == len(own.test) == 60
+
+
+@pytest.mark.parametrize("own", [True, False])
+def test_cleaning_that_leaves_nothing_is_told_from_blank_files(tmp_path, own):
+    (tmp_path / "good.txt").write_text("words")
+    good = str(tmp_path / "good.txt")
+    with pytest.raises(InputError, match="--train .*good.txt: cleaning removed every document"):
+        read_corpus([good], [good] * own, cleaner=Cleaner([Length(least_characters=99)]))

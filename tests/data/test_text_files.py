@@ -1,3 +1,4 @@
+import gzip
 import os
 from pathlib import Path
 
@@ -57,6 +58,37 @@ def test_a_character_cut_off_at_the_end_is_named(tmp_path):
     path = write(tmp_path / "a.txt", "ab€".encode()[:-1])
     with pytest.raises(InputError, match="byte 0xe2 at offset 2"):
         list(read_documents([path], "line"))
+
+
+@pytest.mark.parametrize("unit", ["file", "blank_line", "line"])
+def test_packed_files_are_read_like_others(tmp_path, unit):
+    data = b"\xef\xbb\xbfone\r\ntwo\n\nthree\n"
+    plain = write(tmp_path / "a.txt", data)
+    packed = write(tmp_path / "a.txt.gz", gzip.compress(data[:9]) + gzip.compress(data[9:]))
+    assert list(read_documents([packed], unit)) == list(read_documents([plain], unit))
+
+
+def test_packed_files_that_are_damaged(tmp_path):
+    packed = gzip.compress(b"one\ntwo\n" * 100)
+    for name, data in (("cut", packed[:-9]), ("garbage", packed + b"x"), ("bad", packed[:9])):
+        path = write(tmp_path / f"{name}.gz", data)
+        with pytest.raises(InputError, match=rf"{name}.gz is a damaged gzip file: .*again"):
+            list(read_documents([path], "file"))
+    with pytest.raises(InputError, match="plain.gz is no gzip file"):
+        list(read_documents([write(tmp_path / "plain.gz", b"one")], "file"))
+    with pytest.raises(InputError, match="empty.gz is empty"):
+        list(read_documents([write(tmp_path / "empty.gz", gzip.compress(b""))], "file"))
+
+
+def test_a_nul_character_and_a_lone_byte_order_mark(tmp_path):
+    path = write(tmp_path / "a.txt", b"a\0b\n")
+    assert list(read_documents([path], "line")) == ["a\0b"]
+    assert list(read_documents([write(tmp_path / "b.txt", b"\xef\xbb\xbf")], "file")) == []
+
+
+def test_a_data_set_of_tfds_is_no_file():
+    with pytest.raises(InputError, match="--train 'tfds:glue/sst2' is a data set of TFDS"):
+        find_files(["tfds:glue/sst2"], "--train")
 
 
 def test_a_pipe_is_no_file(tmp_path):

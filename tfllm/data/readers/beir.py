@@ -1,0 +1,124 @@
+"""Retrieval data in BEIR's layout: documents, queries, and which belong together."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+from tfllm.data.readers.bad_row import BadRow
+from tfllm.data.readers.field import Field
+from tfllm.data.readers.json_lines import JsonLines
+from tfllm.data.readers.reader import Example, Reader
+from tfllm.data.readers.tsv_files import Tsv
+from tfllm.errors import InputError
+
+__all__ = ["Beir"]
+
+
+@dataclass(frozen=True)
+class Beir(Reader):
+    """Judged pairs of a query and a document, one example each.
+
+    `{"query_id", "query", "document_id", "title", "document": str, "score": int}`, in the order of
+    the judgements. The folder holds `corpus.jsonl` (`_id`, `title`, `text`), `queries.jsonl`
+    (`_id`, `text`) and `qrels/<split>.tsv` (`query-id`, `corpus-id`, `score`), each packed with
+    gzip or not. A judgement whose query or document is missing is a bad row.
+
+    In memory are the split's judgements, all queries and the documents that are judged;
+    `documents` and `queries` alone stream.
+
+    Attributes:
+        folder: the data set's.
+        split: which judgements, `train` or `test` for most.
+    """
+
+    folder: str | Path
+    split: str = "test"
+
+    _places: ClassVar[frozenset[str]] = frozenset({"folder"})
+
+    @property
+    def documents(self) -> JsonLines:
+        """All documents: `{"id", "title", "text"}`."""
+        fields = {
+            "id": Field("_id"),
+            "title": Field("title", default=""),
+            "text": Field("text"),
+        }
+        return JsonLines(self.files[0], fields, on_error=self.on_error)
+
+    @property
+    def queries(self) -> JsonLines:
+        """All queries, of every split: `{"id", "text"}`."""
+        return JsonLines(self.files[1], {"id": "_id", "text": "text"}, on_error=self.on_error)
+
+    @property
+    def judgements(self) -> Tsv:
+        """Which documents answer a query: `{"query_id", "document_id", "score"}`."""
+        fields = {
+            "query_id": Field("query-id"),
+            "document_id": Field("corpus-id"),
+            "score": Field("score", "integer"),
+        }
+        return Tsv(self.files[2], fields, quoting=False, on_error=self.on_error)
+
+    @property
+    def name(self) -> str:
+        """The folder's name."""
+        return Path(self.folder).resolve().name
+
+    def rows(self) -> Iterator[Example | BadRow]:
+        """Yield judged pairs, and rows of the three files that can't be read."""
+        judged: list[tuple[int, Example]] = []
+        for line, row in self.judgements.numbered_rows(self.files[2]):
+            if isinstance(row, BadRow):
+                yield row
+            else:
+                judged.append((line, row))
+        queries: dict[str, Example] = {}
+        yield from _collect(self.queries, {row["query_id"] for _, row in judged}, queries)
+        documents: dict[str, Example] = {}
+        yield from _collect(self.documents, {row["document_id"] for _, row in judged}, documents)
+        for line, row in judged:
+            query, document = queries.get(row["query_id"]), documents.get(row["document_id"])
+            if query is None:
+                yield BadRow(self.files[2], line, f"names the query {row['query_id']!r}: none")
+            elif document is None:
+                reason = f"names the document {row['document_id']!r}: none"
+                yield BadRow(self.files[2], line, reason)
+            else:
+                yield {
+                    "query_id": row["query_id"],
+                    "query": query["text"],
+                    "document_id": row["document_id"],
+                    "title": document["title"],
+                    "document": document["text"],
+                    "score": row["score"],
+                }
+
+    def _find(self) -> list[Path]:
+        names = ["corpus.jsonl", "queries.jsonl", f"qrels/{self.split}.tsv"]
+        return [self._part(name) for name in names]
+
+    def _part(self, name: str) -> Path:
+        path = Path(self.folder) / name
+        packed = path.with_name(path.name + ".gz")
+        if path.is_file() or packed.is_file():
+            return path if path.is_file() else packed
+        there = sorted(found.name.split(".")[0] for found in path.parent.glob("*.tsv*"))
+        splits = f" (there are: {', '.join(there)})" if there else ""
+        raise InputError(
+            f"{self.folder} has no {name}{splits}. Give a folder in BEIR's layout: corpus.jsonl, "
+            "queries.jsonl, qrels/<split>.tsv"
+        )
+
+
+def _collect(reader: JsonLines, wanted: set[str], found: dict[str, Example]) -> Iterator[BadRow]:
+    """Put the rows with wanted ids into `found`; yield those that can't be read."""
+    for row in reader.rows():
+        if isinstance(row, BadRow):
+            yield row
+        elif row["id"] in wanted:
+            found[row["id"]] = row
