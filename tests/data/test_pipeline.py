@@ -9,11 +9,11 @@ from tfllm.data.store import Manifest
 
 def blocks(tokens: list[int], length: int, batch: int, seed: int | None = None) -> TokenBlocks:
     manifest = dataclasses.replace(EMPTY, tokens=len(tokens))
-    store = SimpleNamespace(tokens=np.array(tokens, np.uint16), manifest=manifest)
+    store = SimpleNamespace(tokens=np.array(tokens[:-1], np.uint16), manifest=manifest)
     return TokenBlocks(store, sequence_length=length, global_batch_size=batch, seed=seed)
 
 
-EMPTY = Manifest(1, "", "", 0, "uint16", 2, 3, 0, "")
+EMPTY = Manifest("", "", start_id=0, documents=2, text_bytes=3, tokens=0)
 
 
 def test_a_batch_by_hand():

@@ -1,15 +1,47 @@
 """Data: readers → encoders → store → plan → pipeline. Importing it imports no TensorFlow."""
 
+from tfllm.data.array_building import build_array_store
+from tfllm.data.array_store import ArrayStore
+from tfllm.data.bucket_plan import BucketPlan
+from tfllm.data.budget_plan import BudgetPlan
 from tfllm.data.corpus import Corpus, DocumentUnit, read_corpus
+from tfllm.data.encoders import DocumentEncoder, TextEncoder
+from tfllm.data.fast_tokenizer import FastTokenizer
+from tfllm.data.mixture_plan import MixturePlan
+from tfllm.data.packed_plan import PackedPlan
 from tfllm.data.pipeline import TokenBlocks
+from tfllm.data.pipeline_mixed import MixedBatches
+from tfllm.data.pipeline_packed import PackedDocuments
+from tfllm.data.pipeline_rows import RowBatches
+from tfllm.data.plan import BlockPlan
+from tfllm.data.row_plan import RowPlan
 from tfllm.data.store import TokenStore, build_store, check_length
+from tfllm.data.stores import clear_stores, list_stores
+from tfllm.data.widths import choose_widths
 
 __all__ = [
+    "ArrayStore",
+    "BlockPlan",
+    "BucketPlan",
+    "BudgetPlan",
     "Corpus",
+    "DocumentEncoder",
     "DocumentUnit",
+    "FastTokenizer",
+    "MixedBatches",
+    "MixturePlan",
+    "PackedDocuments",
+    "PackedPlan",
+    "RowBatches",
+    "RowPlan",
+    "TextEncoder",
     "TokenBlocks",
     "TokenStore",
+    "build_array_store",
     "build_store",
     "check_length",
+    "choose_widths",
+    "clear_stores",
+    "list_stores",
     "read_corpus",
 ]

@@ -1,21 +1,19 @@
-"""From stored tokens to a `tf.data.Dataset`: gather, pad, prefetch; the plan decides the rest."""
+"""A stream of tokens, cut into blocks, as batches of a `tf.data.Dataset`."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from tfllm.data.plan import BlockPlan
+from tfllm.data.step_dataset import Batch, step_dataset
 from tfllm.data.store import TokenStore
 
 if TYPE_CHECKING:
     import tensorflow as tf
 
 __all__ = ["TokenBlocks"]
-
-Batch = tuple[dict[str, np.ndarray], np.ndarray, np.ndarray]
 
 
 class TokenBlocks:
@@ -63,58 +61,55 @@ class TokenBlocks:
         """Number of tokens to predict in one unshuffled pass, the ends of documents included."""
         return self.store.manifest.tokens - 1
 
-    def batch(self, step: int) -> Batch:
-        """Gather the blocks of one step.
+    def batch(self, step: int, worker: int = 0, workers: int = 1) -> Batch:
+        """Gather the blocks of one step, or one worker's share of them.
 
         Returns:
-            features `input_ids` and `segment_ids`, targets, all `<int32>[global batch,
-            positions]`, and weights `<float32>[global batch, positions]`: 0 beyond the stream's
-            end and in rows that an epoch's last step lacks.
+            features `input_ids` and `segment_ids`, targets, all `<int32>[rows, positions]`, and
+            weights `<float32>[rows, positions]`: 0 beyond the stream's end and in rows that an
+            epoch's last step lacks.
 
         Example:
             stream 0 5 6 0 7 0, start 0, three positions → input 0 5 6 | 0 7 0, targets
             5 6 0 | 7 0 0, weights 1 1 1 | 1 1 0, segments 1 1 1 | 1 1 2.
         """
         plan, start_id = self.plan, self.store.manifest.start_id
-        starts = plan.block_starts(step)
+        starts = plan.block_starts(step, worker, workers)
         places = starts[:, None] + np.arange(plan.sequence_length + 1)
         real = places < plan.tokens
-        window = np.where(real, self.store.tokens[np.minimum(places, plan.tokens - 1)], start_id)
-        missing = [(0, plan.global_batch_size - len(starts)), (0, 0)]
+        held = places < len(self.store.tokens)  # all but the token that ends the stream
+        window = np.where(held, self.store.tokens[np.where(held, places, 0)], start_id)
+        missing = [(0, plan.global_batch_size // workers - len(starts)), (0, 0)]
         window = np.pad(window.astype(np.int32), missing, constant_values=start_id)
         weights = np.pad(real[:, 1:].astype(np.float32), missing)
         inputs = window[:, :-1]
         segments = np.cumsum(inputs == start_id, axis=1, dtype=np.int32)
         return {"input_ids": inputs, "segment_ids": segments}, window[:, 1:], weights
 
-    def dataset(self, first_step: int = 0, steps: int | None = None) -> tf.data.Dataset:
+    def dataset(
+        self, first_step: int = 0, steps: int | None = None, *, worker: int = 0, workers: int = 1
+    ) -> tf.data.Dataset:
         """Give the batches of some steps, of one static shape, prefetched.
 
         Args:
             first_step: where to start; costs the same for every value.
             steps: how many; None for one pass.
+            worker: counts from 0.
+            workers: how many share the rows of each step.
 
         Returns:
             `(features, targets, weights)`, see `batch`.
         """
         import tensorflow as tf
 
-        count = self.steps_per_epoch if steps is None else steps
-        shape = [self.plan.global_batch_size, self.plan.sequence_length]
+        shape = [self.plan.global_batch_size // workers, self.plan.sequence_length]
         ids = tf.TensorSpec(shape, tf.int32)
-        features = {"input_ids": ids, "segment_ids": ids}
-
-        def batches() -> Iterator[Batch]:
-            for step in range(first_step, first_step + count):
-                yield self.batch(step)
-
-        dataset = tf.data.Dataset.from_generator(
-            batches, output_signature=(features, ids, tf.TensorSpec(shape, tf.float32))
+        signature = ({"input_ids": ids, "segment_ids": ids}, ids, tf.TensorSpec(shape, tf.float32))
+        count = self.steps_per_epoch if steps is None else steps
+        return step_dataset(
+            lambda step: self.batch(step, worker, workers),
+            signature,
+            first_step,
+            count,
+            shared_out=workers > 1,
         )
-        options = tf.data.Options()
-        options.deterministic = True
-        # Every worker makes the whole global batch and takes its own rows of it.
-        policy = tf.data.experimental.AutoShardPolicy.DATA
-        options.experimental_distribute.auto_shard_policy = policy
-        dataset = dataset.apply(tf.data.experimental.assert_cardinality(count))
-        return dataset.with_options(options).prefetch(2)

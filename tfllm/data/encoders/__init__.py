@@ -1,0 +1,8 @@
+"""Encoders: a batch of examples → columns of arrays. Importing it imports no TensorFlow."""
+
+from tfllm.data.encoders.document_encoder import DocumentEncoder
+from tfllm.data.encoders.encoder import Encoded, Encoder
+from tfllm.data.encoders.ragged import Ragged
+from tfllm.data.encoders.text_encoder import TextEncoder
+
+__all__ = ["DocumentEncoder", "Encoded", "Encoder", "Ragged", "TextEncoder"]
