@@ -85,7 +85,9 @@ def test_recipes_import_no_recipe():
 
 
 def test_importing_the_rooms_imports_no_tensorflow():
-    rooms = ", ".join(f"tfllm.{room}" for room in ("text", "data", "models", "training", "export"))
+    rooms = ", ".join(
+        f"tfllm.{room}" for room in ("text", "data", "models", "optimization", "training", "export")
+    )
     code = f"import sys, tfllm.cli, tfllm.serving, {rooms}; print('tensorflow' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, text=True)
     assert done.stdout == "False\n"

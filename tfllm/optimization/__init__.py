@@ -1,0 +1,45 @@
+"""Learning rates over time and over depth, AdamW, and the average of weights.
+
+A name is imported when it is first asked for: TensorFlow takes seconds to import.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tfllm.optimization.layer_depth import depth_by_name, layer_multipliers
+    from tfllm.optimization.layerwise_adamw import LayerwiseAdamW, adamw, is_matrix
+    from tfllm.optimization.schedules import WarmUpSchedule, learning_rate_schedule, warmup_cosine
+    from tfllm.optimization.weight_average import average_in_place
+
+__all__ = [
+    "LayerwiseAdamW",
+    "WarmUpSchedule",
+    "adamw",
+    "average_in_place",
+    "depth_by_name",
+    "is_matrix",
+    "layer_multipliers",
+    "learning_rate_schedule",
+    "warmup_cosine",
+]
+
+_HOMES = {
+    "LayerwiseAdamW": "layerwise_adamw",
+    "WarmUpSchedule": "schedules",
+    "adamw": "layerwise_adamw",
+    "average_in_place": "weight_average",
+    "depth_by_name": "layer_depth",
+    "is_matrix": "layerwise_adamw",
+    "layer_multipliers": "layer_depth",
+    "learning_rate_schedule": "schedules",
+    "warmup_cosine": "schedules",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
