@@ -9,12 +9,33 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from tfllm.models.adapter_files import load_adapters, save_adapters
     from tfllm.models.causal_lm import CausalLM
     from tfllm.models.freezing import freeze_below
+    from tfllm.models.lora import apply_lora, merge_lora
+    from tfllm.models.trainable_share import TrainableShare, trainable_share
 
-__all__ = ["CausalLM", "freeze_below"]
+__all__ = [
+    "CausalLM",
+    "TrainableShare",
+    "apply_lora",
+    "freeze_below",
+    "load_adapters",
+    "merge_lora",
+    "save_adapters",
+    "trainable_share",
+]
 
-_HOMES = {"CausalLM": "causal_lm", "freeze_below": "freezing"}
+_HOMES = {
+    "CausalLM": "causal_lm",
+    "TrainableShare": "trainable_share",
+    "apply_lora": "lora",
+    "freeze_below": "freezing",
+    "load_adapters": "adapter_files",
+    "merge_lora": "lora",
+    "save_adapters": "adapter_files",
+    "trainable_share": "trainable_share",
+}
 
 
 def __getattr__(name: str) -> object:

@@ -17,7 +17,14 @@ import numpy as np
 
 from tfllm.errors import InputError
 
-__all__ = ["check_weights", "read_config", "read_weights", "write_folder"]
+__all__ = [
+    "check_weights",
+    "find",
+    "read_config",
+    "read_safetensors",
+    "read_weights",
+    "write_folder",
+]
 
 _WEIGHTS = "model.safetensors"
 _INDEX = "model.safetensors.index.json"
@@ -29,7 +36,7 @@ def read_config(name_or_folder: str | Path, model_type: str) -> dict[str, Any]:
     Raises:
         InputError: if there is none, it is not JSON, or it is of another architecture.
     """
-    path = _find(name_or_folder, "config.json")
+    path = find(name_or_folder, "config.json")
     if path is None:
         raise InputError(
             f"{name_or_folder} holds no config.json, so it is not a transformers folder"
@@ -53,7 +60,7 @@ def check_weights(name_or_folder: str | Path) -> None:
     Raises:
         InputError: if there are none.
     """
-    if not any(_find(name_or_folder, name) for name in (_WEIGHTS, _INDEX)):
+    if not any(find(name_or_folder, name) for name in (_WEIGHTS, _INDEX)):
         raise InputError(_no_weights(name_or_folder))
 
 
@@ -65,10 +72,10 @@ def read_weights(name_or_folder: str | Path) -> dict[str, np.ndarray]:
     Raises:
         InputError: if there is none, or a file is damaged.
     """
-    whole = _find(name_or_folder, _WEIGHTS)
+    whole = find(name_or_folder, _WEIGHTS)
     if whole is not None:
-        return _read_safetensors(whole)
-    index = _find(name_or_folder, _INDEX)
+        return read_safetensors(whole)
+    index = find(name_or_folder, _INDEX)
     if index is None:
         raise InputError(_no_weights(name_or_folder))
     try:
@@ -77,10 +84,10 @@ def read_weights(name_or_folder: str | Path) -> dict[str, np.ndarray]:
         raise InputError(f"{index} can't be read as an index of weights: {error!r}") from error
     tensors: dict[str, np.ndarray] = {}
     for shard in shards:
-        path = _find(name_or_folder, Path(shard).name)
+        path = find(name_or_folder, Path(shard).name)
         if path is None:
             raise InputError(f"{index} names {shard}, which is not there")
-        tensors.update(_read_safetensors(path))
+        tensors.update(read_safetensors(path))
     return tensors
 
 
@@ -95,7 +102,12 @@ def _no_weights(name_or_folder: str | Path) -> str:
     return message
 
 
-def _read_safetensors(path: Path) -> dict[str, np.ndarray]:
+def read_safetensors(path: Path) -> dict[str, np.ndarray]:
+    """Read one file: name → array; bfloat16 and float16 come as float32.
+
+    Raises:
+        InputError: if it is damaged.
+    """
     import safetensors.tensorflow
     import tensorflow as tf
 
@@ -111,8 +123,12 @@ def _read_safetensors(path: Path) -> dict[str, np.ndarray]:
     }
 
 
-def _find(name_or_folder: str | Path, file_name: str) -> Path | None:
-    """A file of a local folder or of a hub repository; None where it does not exist."""
+def find(name_or_folder: str | Path, file_name: str) -> Path | None:
+    """Find a file of a local folder or of a hub repository; None where it does not exist.
+
+    Raises:
+        InputError: if there is no such folder, or the hub can't be asked.
+    """
     folder = Path(name_or_folder)
     if folder.is_dir():
         return folder / file_name if (folder / file_name).is_file() else None
@@ -146,15 +162,17 @@ def write_folder(
     tokenizer: Any,
     *,
     overwrite: bool = False,
+    names: tuple[str, str] = ("config.json", _WEIGHTS),
 ) -> None:
     """Write a transformers folder under a hidden name and rename it when it is whole.
 
     Args:
         folder: must not exist yet or be empty, unless `overwrite` says otherwise.
-        config: what goes into `config.json`.
-        weights: PyTorch name → array, for `model.safetensors`.
+        config: what goes into the first of `names`.
+        weights: PyTorch name → array, for the second of `names`.
         tokenizer: its `save(folder)` adds its files; None for no tokenizer.
         overwrite: replace what the folder holds.
+        names: of the file of JSON and of the file of safetensors.
 
     Raises:
         InputError: if the folder exists, or can't be written.
@@ -168,15 +186,16 @@ def write_folder(
     try:
         hidden.mkdir(parents=True)
         text = json.dumps(dict(config), indent=2, sort_keys=True) + "\n"
-        (hidden / "config.json").write_text(text, encoding="utf-8")
+        config_path, weights_path = (hidden / name for name in names)
+        config_path.write_text(text, encoding="utf-8")
         # PyTorch's transformers refuses a file that does not say which framework wrote it.
         safetensors.numpy.save_file(
             {name: np.ascontiguousarray(array) for name, array in weights.items()},
-            hidden / _WEIGHTS,
+            weights_path,
             metadata={"format": "pt"},
         )
         # safetensors makes the file for its owner alone.
-        (hidden / _WEIGHTS).chmod((hidden / "config.json").stat().st_mode)
+        weights_path.chmod(config_path.stat().st_mode)
         if tokenizer is not None:
             tokenizer.save(hidden)
         if overwrite:

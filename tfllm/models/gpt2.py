@@ -18,6 +18,7 @@ from transformers import GPT2Config, TFGPT2Model
 
 from tfllm.errors import InputError
 from tfllm.layers.activations import gelu_tanh
+from tfllm.layers.lora import LoRA
 
 __all__ = [
     "KeyValues",
@@ -32,6 +33,9 @@ __all__ = [
 # Added to the scores of keys that a query may not see. Finite, so that a query that sees none
 # (padding) gives numbers and not NaN; e^-1e9 is 0 beside any real score.
 _HIDDEN_KEY = -1e9
+
+# Dropout inside adapters is numbered from here on, past the sites of 100,000 blocks.
+_ADAPTER_SITES = 300_001
 
 
 class KeyValues(NamedTuple):
@@ -87,8 +91,11 @@ class _Dropout(NamedTuple):
         """Zero a `rate` of `x`, scale the rest by `1/(1−rate)`; `site` numbers the place."""
         if rate == 0.0:
             return x
-        seed = tf.stack([self.seed[0] * 1_000_003 + site, self.seed[1]])
-        return tf.nn.experimental.stateless_dropout(x, rate, seed, rng_alg="philox")
+        return tf.nn.experimental.stateless_dropout(x, rate, self.seed_at(site), rng_alg="philox")
+
+    def seed_at(self, site: int) -> tf.Tensor:
+        """A seed of the place's own, `<int64>[2]`."""
+        return tf.stack([self.seed[0] * 1_000_003 + site, self.seed[1]])
 
 
 def visible_keys(
@@ -282,7 +289,8 @@ def _attention(
     """
     batch, length = tf.shape(x)[0], x.shape[1] or tf.shape(x)[1]
     heads, head_dim = config.n_head, config.n_embd // config.n_head
-    qkv = tf.reshape(attention.c_attn(x), [batch, length, 3, heads, head_dim])
+    qkv = _project(attention.c_attn, x, dropout, site=4 * index)
+    qkv = tf.reshape(qkv, [batch, length, 3, heads, head_dim])
     query, keys, values = tf.unstack(tf.transpose(qkv, [2, 0, 3, 1, 4]), axis=0)
     present = KeyValues(keys, values)
     if past is not None:
@@ -295,10 +303,18 @@ def _attention(
     if dropout:
         shares = dropout(shares, config.attn_pdrop, site=3 * index + 1)
     mixed = tf.transpose(tf.matmul(shares, present.values), [0, 2, 1, 3])
-    mixed = attention.c_proj(tf.reshape(mixed, [batch, length, config.n_embd]))
+    mixed = tf.reshape(mixed, [batch, length, config.n_embd])
+    mixed = _project(attention.c_proj, mixed, dropout, site=4 * index + 1)
     if dropout:
         mixed = dropout(mixed, config.resid_pdrop, site=3 * index + 2)
     return mixed, present
+
+
+def _project(layer: Any, x: tf.Tensor, dropout: _Dropout | None, site: int) -> tf.Tensor:
+    """A projection, or an adapter around one, which has dropout of its own."""
+    if dropout and isinstance(layer, LoRA):
+        return layer(x, dropout_seed=dropout.seed_at(_ADAPTER_SITES + site))
+    return layer(x)
 
 
 def _score_scale(config: GPT2Config, index: int) -> float:
@@ -320,5 +336,6 @@ def _mlp(
     mlp: Any, x: tf.Tensor, config: GPT2Config, index: int, dropout: _Dropout | None
 ) -> tf.Tensor:
     activation = gelu_tanh if config.activation_function == "gelu_new" else mlp.act
-    x = mlp.c_proj(activation(mlp.c_fc(x)))
+    x = activation(_project(mlp.c_fc, x, dropout, site=4 * index + 2))
+    x = _project(mlp.c_proj, x, dropout, site=4 * index + 3)
     return dropout(x, config.resid_pdrop, site=3 * index + 3) if dropout else x

@@ -10,6 +10,7 @@ import tensorflow as tf
 from transformers import TFGPT2Model
 
 from tfllm.errors import InputError
+from tfllm.layers.lora import LoRA
 
 __all__ = ["NamedWeight", "assign_weights", "collect_weights", "weight_table"]
 
@@ -23,11 +24,23 @@ class NamedWeight(NamedTuple):
 
     The numbers lie in the same order in both; only a bias is `[1, n]` in TensorFlow and `[n]` in
     PyTorch (transformers' `Conv1D` stores `[in, out]` matrices in both).
+
+    Attributes:
+        name: PyTorch's.
+        variable: TensorFlow's.
+        shape: PyTorch's.
+        adapter: what changes the variable's numbers in the forward pass, if anything does.
     """
 
     name: str
     variable: tf.Variable
     shape: tuple[int, ...]
+    adapter: LoRA | None = None
+
+    def read(self) -> np.ndarray:
+        """Return the numbers that the forward pass computes with, in PyTorch's shape."""
+        array = self.adapter.merged_kernel() if self.adapter else self.variable.numpy()
+        return array.reshape(self.shape)
 
 
 def weight_table(backbone: TFGPT2Model, lm_head: tf.Variable | None = None) -> list[NamedWeight]:
@@ -51,8 +64,10 @@ def weight_table(backbone: TFGPT2Model, lm_head: tf.Variable | None = None) -> l
             ("mlp.c_fc", block.mlp.c_fc),
             ("mlp.c_proj", block.mlp.c_proj),
         ):
-            rows.append(_row(f"{at}.{part}.weight", layer.weight))
-            rows.append(_row(f"{at}.{part}.bias", layer.bias))
+            adapter = layer if isinstance(layer, LoRA) else None
+            base = adapter.base if adapter else layer
+            rows.append(_row(f"{at}.{part}.weight", base.weight)._replace(adapter=adapter))
+            rows.append(_row(f"{at}.{part}.bias", base.bias))
     rows.append(_row("transformer.ln_f.weight", main.ln_f.gamma))
     rows.append(_row("transformer.ln_f.bias", main.ln_f.beta))
     if lm_head is not None:
@@ -66,8 +81,8 @@ def _row(name: str, variable: tf.Variable) -> NamedWeight:
 
 
 def collect_weights(table: list[NamedWeight]) -> dict[str, np.ndarray]:
-    """Read the variables into arrays of PyTorch's names and shapes."""
-    return {row.name: row.variable.numpy().reshape(row.shape) for row in table}
+    """Read the weights into arrays of PyTorch's names and shapes, adapters folded in."""
+    return {row.name: row.read() for row in table}
 
 
 def assign_weights(
