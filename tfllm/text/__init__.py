@@ -13,29 +13,38 @@ if TYPE_CHECKING:
     from tfllm.text.byte_level_training import train_byte_level_bpe
     from tfllm.text.loading import load
     from tfllm.text.preprocessor import Preprocessor
+    from tfllm.text.sentencepiece import SentencePiece
     from tfllm.text.tokenizer import Tokenizer
     from tfllm.text.vocabulary import Vocabulary, extend, sources_of
+    from tfllm.text.wordpiece import WordPiece
+    from tfllm.text.wordpiece_training import train_wordpiece
 
 __all__ = [
     "ByteLevelBPE",
     "Preprocessor",
+    "SentencePiece",
     "Tokenizer",
     "Vocabulary",
+    "WordPiece",
     "extend",
     "load",
     "sources_of",
     "train_byte_level_bpe",
+    "train_wordpiece",
 ]
 
 _HOMES = {
     "ByteLevelBPE": "byte_level_bpe",
     "Preprocessor": "preprocessor",
+    "SentencePiece": "sentencepiece",
     "Tokenizer": "tokenizer",
     "Vocabulary": "vocabulary",
+    "WordPiece": "wordpiece",
     "extend": "vocabulary",
     "load": "loading",
     "sources_of": "vocabulary",
     "train_byte_level_bpe": "byte_level_training",
+    "train_wordpiece": "wordpiece_training",
 }
 
 

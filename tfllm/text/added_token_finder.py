@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from tfllm.text.byte_level_config import AddedToken
+from tfllm.text.added_token import AddedToken
 from tfllm.text.code_point_classes import SPACE
 
 __all__ = ["AddedTokenFinder", "Found"]

@@ -8,8 +8,9 @@ from functools import cache
 from typing import Any
 
 from tfllm.errors import InputError
+from tfllm.text.added_token import AddedToken
 
-__all__ = ["AddedToken", "ByteLevelConfig", "byte_of_letter"]
+__all__ = ["ByteLevelConfig", "byte_of_letter"]
 
 # Post-processors that add special tokens and leave offsets alone.
 _INERT_PROCESSORS = ("TemplateProcessing", "BertProcessing")
@@ -30,21 +31,6 @@ def byte_of_letter() -> dict[str, int]:
     letters = {chr(b): b for b in visible}
     letters.update({chr(256 + i): b for i, b in enumerate(hidden)})
     return letters
-
-
-@dataclass(frozen=True)
-class AddedToken:
-    """A token that is looked for in the text before words are."""
-
-    id: int
-    content: str
-    special: bool
-    lstrip: bool
-    """Whether it takes the whitespace before it along."""
-    rstrip: bool
-    """Whether it takes the whitespace after it along."""
-    normalized: bool
-    """Whether it is looked for only where no token without this flag was found."""
 
 
 @dataclass(frozen=True)
