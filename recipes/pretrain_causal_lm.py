@@ -11,12 +11,15 @@ shared Xeon on 2026-11-23: 2.20 bits per byte on held-out documents, where gzip 
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
-from collections.abc import Iterable
+import tempfile
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from tfllm import cli, data, export, metrics, serving, text, training
+from tfllm.data import cleaning
 from tfllm.models import gpt2_sizes
 
 
@@ -46,6 +49,14 @@ class Config(cli.CommonConfig):
     """Tokens of a completion, in samples and in the bundle. Default: 48, or half the positions."""
     temperature: float = 0.7
     """Of the bundle's default signature; 0 takes the likeliest token."""
+    lora_rank: int | None = None
+    """Train low-rank adapters of this rank on --pretrained's projections, and nothing else."""
+    lora_alpha: float = 16.0
+    """Adapters are scaled by --lora_alpha / --lora_rank."""
+    lora_targets: tuple[str, ...] = ("c_attn", "c_proj", "c_fc")
+    """Projections that get adapters."""
+    clean: bool = False
+    """Repair Unicode, drop duplicates and what Gopher's rules call no prose, before training."""
 
     def check(self) -> None:
         """Refuse what can't be trained, before TensorFlow is imported."""
@@ -54,6 +65,8 @@ class Config(cli.CommonConfig):
         words, length, new = self.vocabulary_size, self.sequence_length, self.max_new_tokens
         cli.require(words >= 257, "vocabulary_size", words, "is below 257")
         cli.require(self.temperature >= 0, "temperature", self.temperature, "must not be negative")
+        rank = self.lora_rank
+        cli.require(rank is None or bool(self.pretrained), "lora_rank", rank, "needs --pretrained")
         most = length
         if self.pretrained:
             most = gpt2_sizes.positions_of_pretrained(self.pretrained)
@@ -67,12 +80,14 @@ def main(config: Config, run: cli.Run) -> None:
     """Text in, SavedModel out."""
     # 1. Text. What can be refused is refused before TensorFlow is imported, which takes seconds.
     run.say(f"Reading {' '.join(config.train) or 'the documentation of this Python'} …")
+    cleaner = cleaning.Cleaner(cleaning.raw_text_steps()) if config.clean else None
     corpus = data.read_corpus(
         config.train,
         config.validation,
         config.test,
         unit=config.documents,
         validation_fraction=config.validation_fraction,
+        cleaner=cleaner,
     )
     bundle_name = config.export_name or f"gpt2-{corpus.name}"
     export.check_name(bundle_name)
@@ -81,7 +96,7 @@ def main(config: Config, run: cli.Run) -> None:
     run.say("Starting TensorFlow …")
     from tfllm import optimization
     from tfllm.generation import Sampling
-    from tfllm.models import CausalLM
+    from tfllm.models import CausalLM, apply_lora, merge_lora, save_adapters
 
     training.set_seed(config.seed)
     training.set_precision(config.precision)
@@ -98,6 +113,12 @@ def main(config: Config, run: cli.Run) -> None:
     with strategy.scope():
         if config.pretrained:
             model = CausalLM.from_pretrained(config.pretrained, seed=config.seed)
+            if config.lora_rank:
+                targets = config.lora_targets
+                share = apply_lora(
+                    model, rank=config.lora_rank, alpha=config.lora_alpha, targets=targets
+                )
+                run.say(f"LoRA: {share}.")
         else:
             sizes = gpt2_sizes.small_gpt2_config(
                 tokenizer,
@@ -108,10 +129,9 @@ def main(config: Config, run: cli.Run) -> None:
                 dropout=config.dropout,
             )
             model = CausalLM.from_config(sizes, seed=config.seed)
+    sampling = Sampling(temperature=config.temperature, top_k=50)
     signatures = model.signatures(
-        tokenizer,
-        max_new_tokens=config.max_new_tokens,
-        sampling=Sampling(temperature=config.temperature, top_k=50),
+        tokenizer, max_new_tokens=config.max_new_tokens, sampling=sampling
     )
     run.say(f"Model: {model.config.n_layer} layers, {model.count_params():,} parameters.")
 
@@ -119,20 +139,35 @@ def main(config: Config, run: cli.Run) -> None:
     train = blocks(config, tokenizer, corpus.train, seed=config.seed)
     validation = blocks(config, tokenizer, corpus.validation)
     run.say(f"Text {corpus.name}: {train}. Held out: {validation}.")
+    if cleaner:
+        run.say(cleaner.text(examples=config.dry_run))
+        run.metrics |= cleaner.removed()
     total_steps = config.total_steps(train.steps_per_epoch)
-    schedule = optimization.warmup_cosine(
+    schedule = optimization.learning_rate_schedule(
+        config.learning_rate_schedule,
         config.learning_rate or (5e-5 if config.pretrained else 2.5e-3),
         warmup_steps=config.warmup_steps,
         total_steps=total_steps,
+        final_fraction=0.1,
     )
     with strategy.scope():
         optimizer = optimization.adamw(
-            schedule, model.trainable_variables, weight_decay=config.weight_decay
+            schedule,
+            model.trainable_variables,
+            weight_decay=config.weight_decay,
+            clip_norm=config.clip_norm,
+            average_momentum=config.average_momentum,
         )
         model.compile(optimizer, accumulate_steps=config.accumulate_steps)
     if config.dry_run:
         row = train.batch(0)[0]["input_ids"][0]
         run.say(f"First row: {tokenizer.fast.decode(row, skip_special_tokens=False)!r}")
+        with tempfile.TemporaryDirectory() as folder:
+            export.export_bundle(
+                signatures, folder, bundle_name, modules=[model, tokenizer], probes=model.probes()
+            )
+        run.say("The untrained model exports, and its bundle answers as the model does.")
+        run.say(f"{training.estimate(model, train.dataset).text(total_steps)}.")
         return
 
     # 5. Fit; each epoch is measured and sampled from; the model ends with its best weights
@@ -140,6 +175,9 @@ def main(config: Config, run: cli.Run) -> None:
     measure = functools.partial(
         metrics.language_model, tokens=validation.targets, text_bytes=validation.text_bytes
     )
+    weights_to_use: Callable[[], contextlib.AbstractContextManager[None]] = contextlib.nullcontext
+    if config.average_momentum is not None:
+        weights_to_use = functools.partial(optimization.average_in_place, model)
     with run.timed("train"):
         trained = training.train_language_model(
             model,
@@ -150,20 +188,39 @@ def main(config: Config, run: cli.Run) -> None:
             measure=measure,
             sample=lambda: (prompts[0][0], complete(signatures, prompts[0][0])),
             patience=config.early_stopping_patience,
+            keep=config.keep_checkpoints,
+            checkpoint_minutes=config.checkpoint_minutes,
+            measured_within=weights_to_use,
+            profiled_steps=config.steps_to_profile(),
+            hyperparameters=dataclasses.asdict(config),
         )
     run.throughput = trained.tokens_per_second
     run.metrics |= measure(trained.best_loss)
+    run.metrics |= {
+        "skipped_steps": trained.skipped_steps,
+        "peak_memory_mib": trained.peak_bytes / 2**20,
+    }
     run.metrics["gzip_bits_per_byte"] = metrics.gzip_bits_per_byte(corpus.validation)
     if corpus.test:
         test = blocks(config, tokenizer, corpus.test)
-        loss = model.evaluate(test.dataset(), verbose=0, return_dict=True)["loss"]
+        with weights_to_use():
+            loss = model.evaluate(test.dataset(), verbose=0, return_dict=True)["loss"]
         measured = metrics.language_model(loss, tokens=test.targets, text_bytes=test.text_bytes)
         run.metrics |= {f"test_{name}": value for name, value in measured.items()}
 
+    if not run.is_chief:
+        return
+
     # 6. Export, and try the bundle in a fresh process
     run.say("Exporting: the bundle is loaded back in a fresh process and compared …")
-    with run.timed("export"):
-        # An unfinished run that is resumed here may have got as far before.
+    with run.timed("export"), weights_to_use():
+        if config.lora_rank:
+            # An unfinished run that is resumed here may have got as far before.
+            save_adapters(model, run.directory / "adapters", overwrite=True)
+            merge_lora(model)
+            signatures = model.signatures(
+                tokenizer, max_new_tokens=config.max_new_tokens, sampling=sampling
+            )
         model.save_pretrained(run.directory / "model", tokenizer, overwrite=True)
         bundle = export.export_bundle(
             signatures,

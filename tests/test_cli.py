@@ -129,6 +129,8 @@ def test_a_defect_keeps_its_traceback(start):
         (["--learning_rate", "-1"], "--learning_rate must be above 0, below 1000. Received: -1.0"),
         (["--learning_rate", "nan"], "--learning_rate must be above 0, below 1000. Received: nan"),
         (["--seed", "-1"], "--seed must be at least 0"),
+        (["--profile_steps", "9-3"], "--profile_steps must look like 100-110, counted from 1"),
+        (["--average_momentum", "1"], "--average_momentum must be above 0 and below 1"),
         (["--validation", "a.txt"], "--validation and --test need --train"),
     ],
 )

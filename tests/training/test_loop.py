@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import tf_keras as keras
-from tensorflow.python.summary.summary_iterator import summary_iterator
 from transformers import GPT2Config
 
 from tfllm import optimization, training
@@ -195,15 +194,3 @@ def test_another_text_is_not_gone_on_with(whole):
     )
     with pytest.raises(InputError, match="another training text: None, and now it is 'b'"):
         checkpoints.restore_latest()
-
-
-def test_tensorboard_gets_steps(whole):
-    folder, _, _ = whole
-    (path,) = (folder / "tensorboard" / "train").iterdir()
-    points = {
-        (value.tag, event.step)
-        for event in summary_iterator(str(path))
-        for value in event.summary.value
-    }
-    names = ("loss", "learning_rate", "gradient_norm", "padding", "skipped_steps", "memory_mib")
-    assert points == {(name, 10) for name in names}

@@ -5,6 +5,9 @@ Importing this imports no TensorFlow, so that `--help` is instant.
 
 from tfllm.cli.command_line import main
 from tfllm.cli.common_config import CommonConfig, require
+from tfllm.cli.launch import launch
+from tfllm.cli.launcher import Launcher
+from tfllm.cli.private_network import enter_private_network
 from tfllm.cli.run import Run
 
-__all__ = ["CommonConfig", "Run", "main", "require"]
+__all__ = ["CommonConfig", "Launcher", "Run", "enter_private_network", "launch", "main", "require"]

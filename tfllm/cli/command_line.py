@@ -9,7 +9,7 @@ import os
 import re
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import NoReturn, TypeVar
@@ -18,16 +18,18 @@ from tfllm.cli.common_config import CommonConfig
 from tfllm.cli.run import Run
 from tfllm.errors import InputError, Interrupted
 
-__all__ = ["main"]
+__all__ = ["fail", "main", "parse"]
 
 _Config = TypeVar("_Config", bound=CommonConfig)
+_Any = TypeVar("_Any")
 
 
 def main(config_type: type[_Config], recipe: Callable[[_Config, Run], None], file: str) -> None:
     """Run a recipe from the command line; returns by `SystemExit` where it fails.
 
     Exit codes: 0 done; 2 something the user gave can't be used (one line on stderr says what);
-    130 and 143 stopped by Ctrl-C or SIGTERM, to be resumed.
+    130 and 143 stopped by Ctrl-C or SIGTERM, to be resumed. Of several workers only the chief
+    prints, errors excepted.
 
     Args:
         config_type: the recipe's frozen dataclass; its fields become flags.
@@ -41,37 +43,50 @@ def main(config_type: type[_Config], recipe: Callable[[_Config, Run], None], fil
     path = Path(file)
     doc = sys.modules["__main__"].__doc__ if path.name in sys.argv[0] else None
     try:
-        config = _parse(config_type, doc, f"python recipes/{path.name}")
+        config = parse(config_type, doc, f"python recipes/{path.name}")
         config.check()
         run = Run(config, path.stem)
     except InputError as error:
-        _fail(str(error))
+        fail(str(error))
     signal.signal(signal.SIGTERM, _terminate)
     try:
-        recipe(config, run)
-        run.finish()
+        with contextlib.nullcontext() if run.is_chief else _silence():
+            recipe(config, run)
+            run.finish()
     except InputError as error:
-        _fail(str(error))
+        fail(str(error))
     except Interrupted as stop:
-        print(f"\nStopped by {stop}. {_how_to_go_on(run)}", file=sys.stderr)
+        _say_stopped(f"Stopped by {stop}", run)
         raise SystemExit(128 + stop.signal_number) from None
     except (KeyboardInterrupt, _Terminated) as stop:
-        print(f"\nStopped. {_how_to_go_on(run)}", file=sys.stderr)
+        _say_stopped("Stopped", run)
         raise SystemExit(143 if isinstance(stop, _Terminated) else 130) from None
     except Exception as error:
         if _is_disk_full(error):
-            _fail(f"the disk is full: {str(error).splitlines()[0]}. Free space and run again")
+            fail(f"the disk is full: {str(error).splitlines()[0]}. Free space and run again")
         raise
 
 
-def _parse(config_type: type[_Config], doc: str | None, prog: str) -> _Config:
-    """Read the flags; a mistake in them is one line, where tyro would draw a box."""
+def parse(
+    config_type: type[_Any], doc: str | None, prog: str, words: Sequence[str] | None = None
+) -> _Any:
+    """Read the flags; a mistake in them is one line, where tyro would draw a box.
+
+    Args:
+        config_type: a dataclass.
+        doc: what `--help` says first.
+        prog: the command.
+        words: the flags; None for those of this process.
+
+    Raises:
+        InputError: with the mistake.
+    """
     import tyro
 
     drawn = io.StringIO()
     try:
         with contextlib.redirect_stderr(drawn):
-            return tyro.cli(config_type, description=doc, prog=prog)
+            return tyro.cli(config_type, description=doc, prog=prog, args=words)
     except SystemExit as end:
         if end.code == 2:
             raise InputError(_without_box(drawn.getvalue())) from None
@@ -99,6 +114,18 @@ def _terminate(number: int, frame: FrameType | None) -> None:
     raise _Terminated
 
 
+@contextlib.contextmanager
+def _silence() -> Iterator[None]:
+    """Drop what the block prints on stdout, bars and lines of libraries included."""
+    with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):
+        yield
+
+
+def _say_stopped(how: str, run: Run) -> None:
+    if run.is_chief:
+        print(f"\n{how}. {_how_to_go_on(run)}", file=sys.stderr)
+
+
 def _how_to_go_on(run: Run) -> str:
     if not (run.directory / "checkpoints").is_dir():
         return "There is no checkpoint yet; the same command starts again."
@@ -108,7 +135,8 @@ def _how_to_go_on(run: Run) -> str:
     )
 
 
-def _fail(message: str) -> NoReturn:
+def fail(message: str) -> NoReturn:
+    """Say in one line what can't be used, and end with exit code 2."""
     print(f"error: {' '.join(message.split())}", file=sys.stderr)
     raise SystemExit(2)
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from typing import Any, Literal
 
 from tfllm.errors import InputError
 
 __all__ = ["CommonConfig", "require"]
 
+ScheduleName = Literal["constant", "linear", "cosine", "inverse_square_root"]
 Precision = Literal["float32", "mixed_bfloat16", "mixed_float16"]
 StrategyName = Literal["auto", "one", "mirrored", "multi_worker"]
 
@@ -45,8 +47,14 @@ class CommonConfig:
     """Highest learning rate, reached at the end of the warm-up."""
     warmup_steps: int | None = None
     """Optimizer steps over which the learning rate rises from 0. Default: a tenth, at most 100."""
+    learning_rate_schedule: ScheduleName = "cosine"
+    """How the learning rate falls after the warm-up; cosine and linear end at a tenth."""
     weight_decay: float = 0.1
     """Decoupled decay of matrices, per unit of learning rate."""
+    clip_norm: float = 1.0
+    """Global norm that the gradients of a step are scaled down to."""
+    average_momentum: float | None = None
+    """Measure and export an exponential average of the weights, for example of 0.999 a step."""
     sequence_length: int = 128
     """Tokens of a row."""
     precision: Precision = "float32"
@@ -57,8 +65,14 @@ class CommonConfig:
     """Whether an unfinished run in the run folder is continued."""
     early_stopping_patience: int | None = None
     """Stop after so many epochs without a better validation loss."""
+    checkpoint_minutes: float = 5.0
+    """Minutes between checkpoints within an epoch; each epoch ends with one."""
+    keep_checkpoints: int = 2
+    """Newest checkpoints to keep, besides the best."""
+    profile_steps: str | None = None
+    """Optimizer steps that TensorFlow's profiler records, such as 100-110."""
     dry_run: bool = False
-    """Read the data, show one batch and the model, and stop before the first step."""
+    """Read the data, show a batch, size, time and memory, try the export, train nothing."""
     seed: int = 0
     """Decides initial weights, order of the data and dropout."""
 
@@ -68,12 +82,13 @@ class CommonConfig:
         Raises:
             InputError: naming the flag and what was received.
         """
-        for name in ("epochs", "global_batch_size", "accumulate_steps", "sequence_length"):
+        least_one = ("epochs", "global_batch_size", "accumulate_steps", "sequence_length")
+        for name in (*least_one, "keep_checkpoints"):
             require(getattr(self, name) >= 1, name, getattr(self, name), "must be at least 1")
         for name in ("max_steps", "early_stopping_patience"):
             value = getattr(self, name)
             require(value is None or value >= 1, name, value, "must be at least 1")
-        for name in ("warmup_steps", "weight_decay"):
+        for name in ("warmup_steps", "weight_decay", "checkpoint_minutes"):
             value = getattr(self, name)
             require(value is None or value >= 0, name, value, "must not be negative")
         require(
@@ -87,6 +102,11 @@ class CommonConfig:
         require(
             rate is None or 0 < rate < 1e3, "learning_rate", rate, "must be above 0, below 1000"
         )
+        require(self.clip_norm > 0, "clip_norm", self.clip_norm, "must be above 0")
+        momentum = self.average_momentum
+        rule = "must be above 0 and below 1"
+        require(momentum is None or 0 < momentum < 1, "average_momentum", momentum, rule)
+        self.steps_to_profile()
         fraction = self.validation_fraction
         require(
             0 < fraction < 1,
@@ -96,6 +116,21 @@ class CommonConfig:
         )
         if not self.train and (self.validation or self.test):
             raise InputError("--validation and --test need --train as well")
+
+    def steps_to_profile(self) -> tuple[int, int] | None:
+        """First and last step of `profile_steps`, counted from 1.
+
+        Raises:
+            InputError: if it is not of the form 100-110.
+        """
+        if self.profile_steps is None:
+            return None
+        found = re.fullmatch(r"(\d+)-(\d+)", self.profile_steps)
+        holds = found is not None and 1 <= int(found[1]) <= int(found[2])
+        rule = "must look like 100-110, counted from 1"
+        require(holds, "profile_steps", self.profile_steps, rule)
+        assert found is not None
+        return int(found[1]), int(found[2])
 
     def total_steps(self, steps_per_epoch: int) -> int:
         """Optimizer steps of the whole run."""

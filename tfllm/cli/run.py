@@ -17,6 +17,7 @@ from typing import IO, Any
 
 from tfllm.cli.common_config import CommonConfig
 from tfllm.cli.run_directory import FINISHED, UNFINISHED, check_writable, choose_directory
+from tfllm.cli.worker import is_chief
 from tfllm.errors import InputError
 
 __all__ = ["Run"]
@@ -31,6 +32,8 @@ class Run:
     Attributes:
         config: the recipe's.
         recipe: the recipe's name.
+        is_chief: False in all workers of one run but the first. The chief alone writes into the
+            run folder, prints and exports; the others leave the recipe before its export.
         directory: the run folder; nothing is in it before `open`.
         metrics: name → number, for `run.json`.
         timing: name → seconds.
@@ -42,7 +45,8 @@ class Run:
         """Choose the run folder without touching it.
 
         Raises:
-            InputError: if the folder can't be made, or holds a run that can't be continued.
+            InputError: if the folder can't be made, holds a run that can't be continued, or is
+                left open for several workers.
         """
         self.config = config
         self.recipe = recipe
@@ -50,13 +54,17 @@ class Run:
         self.timing: dict[str, float] = {}
         self.throughput: float | None = None
         self.export: str | None = None
-        check_writable(Path(config.export_dir), "export_dir")
-        self.directory = choose_directory(config, recipe)
+        self.is_chief = is_chief(config)
+        if self.is_chief:
+            check_writable(Path(config.export_dir), "export_dir")
+            self.directory = choose_directory(config, recipe)
+        else:
+            self.directory = Path(config.run_dir or "")
         self._lock: IO[str] | None = None
         self._start = time.monotonic()
 
     def say(self, text: str) -> None:
-        """Print a line for the person who watches."""
+        """Print a line for the person who watches; `main` silences all workers but the chief."""
         print(text, flush=True)
 
     @contextmanager
@@ -69,9 +77,13 @@ class Run:
     def open(self) -> Path:
         """Make the run folder, take it, and note the configuration in it for a later resume.
 
+        Of several workers the chief does.
+
         Raises:
             InputError: if it can't be written, or a live process has it.
         """
+        if not self.is_chief:
+            return self.directory
         try:
             self.directory.mkdir(parents=True, exist_ok=True)
             self._lock = (self.directory / _LOCK).open("w")
@@ -89,7 +101,9 @@ class Run:
         return self.directory
 
     def finish(self) -> None:
-        """Write `run.json` and print the same object as the last line."""
+        """Write `run.json` and print the same object as the last line, if this is the chief."""
+        if not self.is_chief:
+            return
         self.timing["total"] = round(time.monotonic() - self._start, 3)
         record = {
             "config": dataclasses.asdict(self.config) | {"run_dir": str(self.directory)},

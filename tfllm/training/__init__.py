@@ -10,15 +10,20 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from tfllm.training.devices import check_batch, create_strategy, set_precision, set_seed
+    from tfllm.training.estimate import Estimate, estimate
     from tfllm.training.language_model import train_language_model
     from tfllm.training.language_model_report import LanguageModelReport
     from tfllm.training.loop import Trained, train
+    from tfllm.training.workers import Workers
 
 __all__ = [
+    "Estimate",
     "LanguageModelReport",
     "Trained",
+    "Workers",
     "check_batch",
     "create_strategy",
+    "estimate",
     "set_precision",
     "set_seed",
     "train",
@@ -26,6 +31,9 @@ __all__ = [
 ]
 
 _HOMES = {
+    "Estimate": "estimate",
+    "Workers": "workers",
+    "estimate": "estimate",
     "LanguageModelReport": "language_model_report",
     "Trained": "loop",
     "check_batch": "devices",

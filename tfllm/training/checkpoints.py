@@ -14,10 +14,13 @@ import tensorflow as tf
 import tf_keras as keras
 
 from tfllm.errors import InputError
+from tfllm.training.workers import Workers
 
 __all__ = ["Checkpoints"]
 
 _STATE = "state.json"
+# What the chief tells the others in place of a step.
+_NONE, _UNREADABLE = -1, -2
 # What TensorFlow and JSON raise for files that were cut off, emptied or overwritten.
 _DAMAGE = (OSError, ValueError, IndexError, RuntimeError, AssertionError, tf.errors.OpError)
 
@@ -28,6 +31,9 @@ class Checkpoints:
     Each checkpoint is a folder `step-N`, written under a hidden name and renamed when whole:
     weights and optimizer as TensorFlow writes them, and `state.json`. `best-N` is one more such
     folder. Dropout and data order need no place in it: both are functions of the step.
+
+    Of several workers, which share the folder, the chief alone writes; all restore what the chief
+    restores.
     """
 
     def __init__(
@@ -37,6 +43,7 @@ class Checkpoints:
         *,
         keep: int = 2,
         identity: Mapping[str, str] | None = None,
+        workers: Workers | None = None,
     ) -> None:
         """Look at a folder; it is made with the first checkpoint.
 
@@ -45,18 +52,20 @@ class Checkpoints:
             model: compiled, so that its optimizer is saved too.
             keep: how many of the last ones are kept.
             identity: name → value that a checkpoint must have been saved with to be restored.
+            workers: those that train the model; None for this process alone.
         """
         self.folder = folder
         self.keep = keep
         self._identity = dict(identity or {})
+        self._workers = workers or Workers(tf.distribute.get_strategy())
         self._model = model
         self._checkpoint = tf.train.Checkpoint(model=model, optimizer=model.optimizer)
 
     def save(self, state: dict[str, Any]) -> Path:
         """Write `step-N` for the optimizer's step N, and drop the oldest beyond `keep`."""
-        path = self._write(f"step-{self.step():09d}", state)
+        path = self._write(self._name(self.step()), state)
         for old in self._named("step-*")[: -self.keep]:
-            shutil.rmtree(old, ignore_errors=True)
+            self._drop(old)
         return path
 
     def save_best(self, state: dict[str, Any]) -> Path:
@@ -64,18 +73,49 @@ class Checkpoints:
         path = self._write(f"best-{self.step():09d}", state)
         for old in self._named("best-*"):
             if old != path:
-                shutil.rmtree(old, ignore_errors=True)
+                self._drop(old)
         return path
 
     def restore_latest(self) -> dict[str, Any] | None:
         """Load the newest checkpoint that can be read, and return its state; None without one.
 
-        A damaged one is set aside, hidden, for the one before.
+        A damaged one is set aside, hidden, for the one before. All workers call this together.
 
         Raises:
-            InputError: if there are checkpoints and none can be read, or the newest is of another
-                identity.
+            InputError: if there are checkpoints and none can be read, the newest is of another
+                identity, or a worker can't read what the chief reads.
         """
+        if not self._workers.is_chief:
+            return self._restore_what_the_chief_has()
+        try:
+            state = self._newest()
+        except InputError:
+            self._workers.from_chief(_UNREADABLE)
+            raise
+        if self._workers.from_chief(_NONE if state is None else self.step()) != _NONE:
+            self._see_that_all_have(self.folder / self._name(self.step()), True)
+        return state
+
+    def _restore_what_the_chief_has(self) -> dict[str, Any] | None:
+        step = int(self._workers.from_chief(0))
+        if step == _UNREADABLE:
+            raise InputError("the chief worker can't go on from its checkpoints; see its line")
+        if step == _NONE:
+            return None
+        path = self.folder / self._name(step)
+        state = self._read(path)
+        self._see_that_all_have(path, state is not None)
+        return state
+
+    def _see_that_all_have(self, path: Path, has: bool) -> None:
+        without = self._workers.without(has)
+        if without:
+            raise InputError(
+                f"worker {without[0]} of {self._workers.count} can't read {path}, from which the "
+                "chief goes on. Give all workers the same --run_dir, on a disk that they share"
+            )
+
+    def _newest(self) -> dict[str, Any] | None:
         for left_over in self._named(".step-*") + self._named(".best-*"):
             shutil.rmtree(left_over, ignore_errors=True)
         found = self._named("step-*")
@@ -103,7 +143,11 @@ class Checkpoints:
                 )
 
     def restore_best(self) -> dict[str, Any] | None:
-        """Load the best checkpoint and return its state; None without one."""
+        """Load the best checkpoint and return its state; None without one.
+
+        All workers call this together.
+        """
+        self._workers.wait()  # until the chief has written it
         best = self._named("best-*")
         return self._read(best[-1]) if best else None
 
@@ -111,11 +155,21 @@ class Checkpoints:
         """Return the number of optimizer steps taken."""
         return int(self._model.optimizer.iterations.numpy())
 
+    @staticmethod
+    def _name(step: int) -> str:
+        return f"step-{step:09d}"
+
+    def _drop(self, path: Path) -> None:
+        if self._workers.is_chief:
+            shutil.rmtree(path, ignore_errors=True)
+
     def _named(self, pattern: str) -> list[Path]:
         return sorted(path for path in self.folder.glob(pattern) if path.is_dir())
 
     def _write(self, name: str, state: dict[str, Any]) -> Path:
         target = self.folder / name
+        if not self._workers.is_chief:
+            return target
         hidden = self.folder / f".{name}-{uuid.uuid4().hex[:8]}"
         try:
             hidden.mkdir(parents=True)

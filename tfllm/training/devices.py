@@ -16,17 +16,16 @@ def create_strategy(name: str) -> tf.distribute.Strategy:
     """Create the distribution strategy that a flag names.
 
     Args:
-        name: `one`: the default device. `mirrored`: all GPUs, or all logical CPUs. `auto`: all
-            GPUs, or one device where there is none.
+        name: `one`: the default device. `mirrored`: all GPUs, or all logical CPUs.
+            `multi_worker`: the workers that `TF_CONFIG` names, each with all its GPUs; waits for
+            all of them. `auto`: those workers where there is `TF_CONFIG`, or all GPUs, or one
+            device where there is neither.
 
     Raises:
-        InputError: for `multi_worker`, which recipes can't do yet.
+        InputError: for `multi_worker` without `TF_CONFIG`, or with one that can't be used.
     """
     if name == "multi_worker" or (name == "auto" and os.environ.get("TF_CONFIG")):
-        raise InputError(
-            "training with several workers (--strategy multi_worker, or TF_CONFIG with auto) is "
-            "not ready: every worker would write the run folder. Give --strategy mirrored or one"
-        )
+        return _create_multi_worker_strategy()
     if name == "auto":
         name = "mirrored" if tf.config.list_physical_devices("GPU") else "one"
     if name == "one":
@@ -36,10 +35,29 @@ def create_strategy(name: str) -> tf.distribute.Strategy:
     return tf.distribute.MirroredStrategy([d.name for d in tf.config.list_logical_devices(kind)])
 
 
+def _create_multi_worker_strategy() -> tf.distribute.Strategy:
+    if not os.environ.get("TF_CONFIG"):
+        raise InputError(
+            "--strategy multi_worker needs the environment variable TF_CONFIG, which names the "
+            "workers. Start them with python recipes/launch_workers.py --workers 2 -- RECIPE "
+            "--run_dir FOLDER, or set it on each machine"
+        )
+    try:
+        resolver = tf.distribute.cluster_resolver.TFConfigClusterResolver()
+        task = resolver.task_type, resolver.task_id
+        resolver.cluster_spec().task_address(*task)
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise InputError(
+            f"TF_CONFIG can't be used: {error}. Received: {os.environ['TF_CONFIG']}. Give "
+            '{"cluster": {"worker": ["HOST:PORT", …]}, "task": {"type": "worker", "index": N}}'
+        ) from error
+    return tf.distribute.MultiWorkerMirroredStrategy(resolver)
+
+
 def check_batch(
     global_batch_size: int, accumulate_steps: int, strategy: tf.distribute.Strategy
 ) -> None:
-    """See that a batch can be dealt evenly to devices and micro-batches.
+    """See that a batch can be dealt evenly to the devices of all workers and micro-batches.
 
     Raises:
         InputError: with the numbers.

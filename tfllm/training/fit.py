@@ -4,39 +4,42 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-import tensorflow as tf
 import tf_keras as keras
 
 from tfllm.training.save_checkpoints import SaveCheckpoints
 from tfllm.training.stop_on_signal import StopOnSignal
+from tfllm.training.workers import Batches, Workers
 
 __all__ = ["fit_steps"]
 
 
 def fit_steps(
     model: keras.Model,
-    batches: Callable[[int, int], tf.data.Dataset],
+    batches: Batches,
     *,
     first_step: int,
     total_steps: int,
     steps_per_epoch: int,
     validate: Callable[[int, int], float],
     saver: SaveCheckpoints,
+    workers: Workers,
     callbacks: Sequence[keras.callbacks.Callback] = (),
 ) -> int | None:
     """Train from `first_step` to `total_steps`, with one `model.fit` for each (part of an) epoch.
 
     An epoch that ends early because `total_steps` is reached is validated like a whole one.
-    SIGINT and SIGTERM end training after the step that runs; a checkpoint is written all the same.
+    SIGINT and SIGTERM, to whichever worker, end training of all of them after the same step; a
+    checkpoint is written all the same.
 
     Args:
         model: compiled.
-        batches: (first step, number of steps) → dataset of that many batches.
+        batches: (first step, number of steps) → dataset of that many batches; see `Batches`.
         first_step: optimizer steps taken before.
         total_steps: optimizer steps at the end.
         steps_per_epoch: steps of one pass over the data.
         validate: (epoch from 1, step) → validation loss, called after each epoch.
         saver: told of each validation loss, saves, and may end training early.
+        workers: of the strategy that the model was made in.
         callbacks: more Keras callbacks; epochs are counted from the start of the run.
 
     Returns:
@@ -46,14 +49,14 @@ def fit_steps(
     ended = step > 0 and (step % steps_per_epoch == 0 or step == total_steps)
     if ended and saver.compared_at != step:
         # Killed between an epoch's last step and its validation.
-        saver.compare(validate(-(-step // steps_per_epoch), step))
+        saver.compare(workers.from_chief(validate(-(-step // steps_per_epoch), step)))
         saver.save()
-    with StopOnSignal() as stop:
+    with StopOnSignal(workers.agree) as stop:
         while step < total_steps and not saver.out_of_patience:
             epoch = step // steps_per_epoch
             end = min((epoch + 1) * steps_per_epoch, total_steps)
             model.fit(
-                batches(step, end - step),
+                workers.share(batches, step, end - step),
                 initial_epoch=epoch,
                 epochs=epoch + 1,
                 steps_per_epoch=end - step,
@@ -63,9 +66,10 @@ def fit_steps(
             # Within an epoch a signal goes before everything but the checkpoint.
             whole = int(model.optimizer.iterations.numpy()) >= end
             if whole:
-                saver.compare(validate(epoch + 1, end))
+                # One worker's number for all, so that all decide alike.
+                saver.compare(workers.from_chief(validate(epoch + 1, end)))
             saver.save()
-            if stop.signal_number is not None:
+            if stop.look() is not None:
                 break
             step = end
     return stop.signal_number

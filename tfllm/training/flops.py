@@ -43,10 +43,13 @@ def measured_peak_flops(dtype: str = "float32") -> float:
     """Operations per second of this machine's matrix product, the best of a few, all GPUs counted.
 
     Args:
-        dtype: what is multiplied: `float32`, `bfloat16` or `float16`.
+        dtype: what is multiplied: `float32`, `bfloat16` or `float16` (on a GPU; a processor's
+            float32 stands in for it).
     """
     devices = tf.config.list_logical_devices("GPU")
     kind = "GPU" if devices else "CPU"
+    if not devices and dtype == "float16":
+        dtype = "float32"  # processors have no fast product of float16
     size = _SIZES[kind]
     with tf.device(devices[0].name if devices else "CPU:0"):
         matrix = tf.cast(tf.random.stateless_normal([size, size], [0, 0]), dtype)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 import tensorflow as tf
 import tf_keras as keras
 from tqdm import tqdm
+
+from tfllm.training.workers import Workers
 
 __all__ = ["LanguageModelReport"]
 
@@ -22,6 +25,8 @@ class LanguageModelReport:
         measure: Callable[[float], dict[str, float]],
         sample: Callable[[], tuple[str, str]],
         folder: Path,
+        *,
+        measured_within: Callable[[], AbstractContextManager[None]] = nullcontext,
     ) -> None:
         """Prepare.
 
@@ -31,13 +36,20 @@ class LanguageModelReport:
             measure: loss → numbers by name, such as perplexity.
             sample: gives a prompt and how the model goes on from it.
             folder: a run's `tensorboard`.
+            measured_within: gives a context to measure in, such as one that puts the average of
+                the weights in place.
         """
+        self._measured_within = measured_within
         self._model = model
         self._validation = validation
         self._measure = measure
         self._sample = sample
         # The folder's name is the curve's name in TensorBoard.
-        self._writer = tf.summary.create_file_writer(str(folder / "validation"))
+        self._writer = (
+            tf.summary.create_file_writer(str(folder / "validation"))
+            if Workers(model.distribute_strategy).is_chief
+            else tf.summary.create_noop_writer()
+        )
 
     def __call__(self, epoch: int, step: int) -> float:
         """Report on the weights as they are after an epoch.
@@ -49,9 +61,11 @@ class LanguageModelReport:
         Returns:
             the validation loss.
         """
-        loss = float(self._model.evaluate(self._validation, verbose=0, return_dict=True)["loss"])
+        with self._measured_within():
+            scores = self._model.evaluate(self._validation, verbose=0, return_dict=True)
+            prompt, text = self._sample()
+        loss = float(scores["loss"])
         results = self._measure(loss)
-        prompt, text = self._sample()
         facts = ", ".join(f"{name.replace('_', ' ')} {v:.3f}" for name, v in results.items())
         tqdm.write(f"Epoch {epoch}, step {step}: validation {facts}")
         tqdm.write(f"    sample: {_shortened(prompt)} ▸ {_one_line(text)}")

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-import tensorflow as tf
+import tf_keras as keras
 
 from tfllm.errors import InputError, Interrupted
 from tfllm.training.checkpoints import Checkpoints
 from tfllm.training.fit import fit_steps
+from tfllm.training.memory import peak_memory_bytes
 from tfllm.training.progress import Progress
 from tfllm.training.save_checkpoints import SaveCheckpoints
 from tfllm.training.step import SummedLossModel
-from tfllm.training.tensorboard import TensorBoardLog
+from tfllm.training.step_guard import StepGuard
+from tfllm.training.workers import Batches, Workers
 
 __all__ = ["Trained", "train"]
 
@@ -27,16 +29,20 @@ class Trained(NamedTuple):
         steps: optimizer steps taken, those before a resume included.
         best_loss: validation loss of the weights that the model has now.
         tokens_per_second: positions per second of this process; None if it took under two steps.
+        skipped_steps: steps of this process whose loss or gradients were not finite.
+        peak_bytes: most memory of this process, or of its GPUs.
     """
 
     steps: int
     best_loss: float
     tokens_per_second: float | None
+    skipped_steps: int
+    peak_bytes: int
 
 
 def train(
     model: SummedLossModel,
-    batches: Callable[[int, int], tf.data.Dataset],
+    batches: Batches,
     validate: Callable[[int, int], float],
     *,
     run_dir: Path,
@@ -45,14 +51,20 @@ def train(
     tokens_per_step: int,
     patience: int | None = None,
     identity: Mapping[str, str] | None = None,
+    keep: int = 2,
+    checkpoint_minutes: float = 5.0,
+    rows_of: Callable[[int], Iterable[int]] | None = None,
+    callbacks: Sequence[keras.callbacks.Callback] = (),
 ) -> Trained:
     """Train a compiled model in a run folder, from its newest checkpoint if it has one.
 
-    Afterwards the model has the weights of the epoch with the lowest validation loss.
+    Afterwards the model has the weights of the epoch with the lowest validation loss. Under a
+    strategy of several workers all of them call this with the same arguments; the chief alone
+    writes.
 
     Args:
         model: compiled.
-        batches: (first step, number of steps) → dataset of that many batches.
+        batches: (first step, number of steps) → dataset of that many batches; see `Batches`.
         validate: (epoch from 1, step) → validation loss, called after each epoch; may print.
         run_dir: checkpoints and TensorBoard's files go below it.
         total_steps: optimizer steps at the end.
@@ -61,14 +73,30 @@ def train(
         patience: epochs without a better loss after which training ends.
         identity: what must be the same when a run is resumed, such as digests of text and
             vocabulary: name → value.
+        keep: newest checkpoints to keep, besides the best.
+        checkpoint_minutes: between checkpoints within an epoch.
+        rows_of: step → ids of the rows it reads, for messages about a bad step.
+        callbacks: more of them, such as `TensorBoardLog`.
 
     Raises:
-        InputError: if a checkpoint is of another identity, none of them can be read, or training
-            diverged.
+        InputError: if a checkpoint is of another identity, none of them can be read, training
+            diverged, or too many steps in a row were not finite.
         Interrupted: after SIGINT or SIGTERM, when the checkpoint is written.
     """
-    checkpoints = Checkpoints(run_dir / "checkpoints", model, identity=identity)
-    saver = SaveCheckpoints(checkpoints, patience=patience)
+    workers = Workers(model.distribute_strategy)
+    workers.require_same(
+        {
+            **(identity or {}),
+            "number of steps": total_steps,
+            "number of steps an epoch": steps_per_epoch,
+            "batch size": tokens_per_step,
+            "patience": patience,
+        }
+    )
+    checkpoints = Checkpoints(
+        run_dir / "checkpoints", model, keep=keep, identity=identity, workers=workers
+    )
+    saver = SaveCheckpoints(checkpoints, minutes=checkpoint_minutes, patience=patience)
     state = checkpoints.restore_latest()
     if state is not None:
         saver.restore(state)
@@ -77,7 +105,7 @@ def train(
     progress = Progress(
         first_step=first_step, total_steps=total_steps, tokens_per_step=tokens_per_step
     )
-    log = TensorBoardLog(run_dir / "tensorboard", tokens_per_step=tokens_per_step)
+    guard = StepGuard(batches, run_dir if workers.is_chief else None, rows_of=rows_of)
     with progress:
         signal_number = fit_steps(
             model,
@@ -87,7 +115,8 @@ def train(
             steps_per_epoch=steps_per_epoch,
             validate=validate,
             saver=saver,
-            callbacks=[progress, log],
+            workers=workers,
+            callbacks=[progress, guard, *callbacks],
         )
     if signal_number is not None:
         raise Interrupted(signal_number)
@@ -103,4 +132,6 @@ def train(
             f"the best checkpoint in {checkpoints.folder} is damaged. Train again in a new "
             "--run_dir"
         )
-    return Trained(steps, best["best"], progress.tokens_per_second)
+    return Trained(
+        steps, best["best"], progress.tokens_per_second, guard.skipped, peak_memory_bytes()
+    )

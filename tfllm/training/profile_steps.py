@@ -2,30 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Any
 
 import tensorflow as tf
 import tf_keras as keras
 
-from tfllm.errors import InputError
-
-__all__ = ["ProfileSteps", "parse_steps"]
-
-
-def parse_steps(text: str) -> tuple[int, int]:
-    """Read `100-110`: the first and the last step, both included.
-
-    Raises:
-        InputError: if it is not of that form.
-    """
-    found = re.fullmatch(r"(\d+)-(\d+)", text)
-    if not found or not 1 <= int(found[1]) <= int(found[2]):
-        raise InputError(
-            f"--profile_steps must look like 100-110, counted from 1. Received: {text}"
-        )
-    return int(found[1]), int(found[2])
+__all__ = ["ProfileSteps"]
 
 
 class ProfileSteps(keras.callbacks.Callback):

@@ -74,8 +74,12 @@ class Progress(keras.callbacks.Callback):
             self._show(logs or {}, now)
 
     def _show(self, logs: dict[str, Any], now: float) -> None:
-        rate = float(self.model.optimizer.learning_rate)
+        rate = float(self.model.optimizer.learning_rate.numpy())
         facts = f"loss {float(logs['loss']):.3f}  lr {rate:.2e}"
+        if "gradient_norm" in logs:
+            facts += f"  norm {float(logs['gradient_norm']):.2f}"
+        if int(logs.get("skipped", 0)):
+            facts += f"  skipped {int(logs['skipped'])}"
         speed = self.tokens_per_second
         if speed:
             facts += f"  {speed:,.0f} tokens/s"

@@ -39,7 +39,7 @@ class StepGuard(keras.callbacks.Callback):
     def __init__(
         self,
         batches: Callable[[int, int], tf.data.Dataset],
-        folder: Path,
+        folder: Path | None,
         *,
         most_in_a_row: int = 10,
         every: int = 10,
@@ -49,7 +49,7 @@ class StepGuard(keras.callbacks.Callback):
 
         Args:
             batches: (first step, number of steps) → dataset, to get a bad batch once more.
-            folder: the bad batch is written into it.
+            folder: the bad batch is written into it; None for workers that write nothing.
             most_in_a_row: skipped steps after which training ends.
             every: optimizer steps between two looks.
             rows_of: step → ids of the rows it read, for messages.
@@ -116,7 +116,7 @@ class StepGuard(keras.callbacks.Callback):
         return f"; rows {', '.join(str(row) for row in rows[:_ROWS_SHOWN])}{more}"
 
     def _end(self, step: int) -> None:
-        path = self._save_batch(step)
+        path = self._save_batch(step) if self._folder else "the chief's run folder"
         raise InputError(
             f"training ended at step {step + 1}: loss or gradients of the last "
             f"{self._most_in_a_row} steps were not finite. The newest batch is in {path}"
@@ -125,6 +125,7 @@ class StepGuard(keras.callbacks.Callback):
         )
 
     def _save_batch(self, step: int) -> Path:
+        assert self._folder is not None
         features, targets, weights = next(iter(self._batches(step, 1).as_numpy_iterator()))
         if not isinstance(features, dict):
             features = {"features": features}

@@ -71,7 +71,7 @@ class TensorBoardLog(keras.callbacks.Callback):
             return
         # Reading a result waits for the step, so that the clock below is right on a GPU too.
         points = {_OF_THE_STEP[k]: float(v) for k, v in (logs or {}).items() if k in _OF_THE_STEP}
-        points["learning_rate"] = float(self.model.optimizer.learning_rate)
+        points["learning_rate"] = float(self.model.optimizer.learning_rate.numpy())
         points["memory_mib"] = memory_bytes() / 2**20
         now = time.monotonic()
         if self._last is not None:

@@ -6,6 +6,7 @@ from tfllm.data.cleaning.gopher import gopher_steps
 from tfllm.data.cleaning.length import Length
 from tfllm.data.cleaning.letter_share import LetterShare
 from tfllm.data.cleaning.near_duplicates import NearDuplicates
+from tfllm.data.cleaning.raw_text import raw_text_steps
 from tfllm.data.cleaning.removal import Removal
 from tfllm.data.cleaning.repeated_lines import RepeatedLines
 from tfllm.data.cleaning.repeated_phrases import RepeatedPhrases
@@ -28,4 +29,5 @@ __all__ = [
     "UnicodeRepair",
     "WordLength",
     "gopher_steps",
+    "raw_text_steps",
 ]

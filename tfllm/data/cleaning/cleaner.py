@@ -91,9 +91,36 @@ class Cleaner:
             for name, count in self._counts.items()
         }
 
+    def removed(self) -> dict[str, int]:
+        """Count what each step removed in the pass that was begun last: `removed_NAME` → number."""
+        return {
+            f"removed_{name.replace('-', '_')}": count.removed
+            for name, count in self._counts.items()
+        }
+
+    def text(self, *, examples: bool = False) -> str:
+        """Say to a person what the pass that was begun last did.
+
+        Args:
+            examples: whether to show some of what each step removed or changed.
+        """
+        lines = []
+        for name, found in self.report().items():
+            counts = f"changed {found['changed']:,}, removed {found['removed']:,}"
+            lines.append(f"  {name}: {counts} of {found['seen']:,} documents")
+            if examples:
+                lines += [f"      {_shown(example)}" for example in found["examples"]]
+        return "\n".join(["Cleaning:", *lines])
+
     def fingerprint(self) -> str:
         """Identify the steps and their options: SHA-256, in hexadecimal."""
         return hashlib.sha256(repr(self.steps).encode()).hexdigest()
+
+
+def _shown(example: dict[str, str]) -> str:
+    if "removed" in example:
+        return f"{example['reason']}: {example['removed']!r}"
+    return f"{example['before']!r} → {example['after']!r}"
 
 
 def _judge(
