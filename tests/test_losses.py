@@ -73,3 +73,27 @@ def test_half_precision_comes_back_as_half():
         loss = losses.linear_cross_entropy(hidden, table, targets, weights)
     assert loss.dtype == tf.float32
     assert tape.gradient(loss, hidden).dtype == tf.bfloat16
+
+
+@pytest.mark.parametrize("scale", [1.0, 40.0, 400.0])
+def test_targets_that_are_all_but_impossible(scale):
+    hidden, table, _, weights = example(6)
+    hidden *= scale
+    logits = tf.matmul(hidden, table, transpose_b=True)
+    targets = tf.argmin(logits, axis=1, output_type=tf.int32)
+    wanted = plain(hidden, table, targets, weights)
+    loss = losses.linear_cross_entropy(hidden, table, targets, weights)
+    np.testing.assert_allclose(loss, wanted, rtol=1e-5)
+    best = tf.argmax(logits, axis=1, output_type=tf.int32)
+    np.testing.assert_allclose(
+        losses.linear_cross_entropy(hidden, table, best, weights),
+        plain(hidden, table, best, weights),
+        rtol=1e-4,
+        atol=1e-6,
+    )
+
+
+def test_a_loss_that_is_no_number_says_so():
+    hidden, table, targets, weights = example(3)
+    loss = losses.linear_cross_entropy(hidden * np.nan, table, targets, weights + 1.0)
+    assert np.isnan(loss)

@@ -11,6 +11,9 @@ __all__ = ["linear_cross_entropy"]
 # Logits alive at once, in elements: 2²⁵ float32 are 128 MiB.
 _CHUNK_ELEMENTS = 1 << 25
 
+# Below it a float32 loses digits before it becomes 0.
+_LEAST_SHARE = 1e-30
+
 _Gradient = Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor]]
 
 
@@ -74,14 +77,22 @@ def _chunk_count(hidden: tf.Tensor, rows_per_chunk: int) -> tf.Tensor | int:
 def _chunk_losses(
     states: tf.Tensor, table: tf.Tensor, targets: tf.Tensor
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """Per row its loss `[rows]` and the loss's slope by its logits `[rows, words]`."""
+    """Per row its loss `[rows]` and the shares `[rows, words]` of all words, `softmax(logits)`.
+
+    The fused kernel, `SparseSoftmaxCrossEntropyWithLogits`, takes three times as long on a
+    processor and refuses to run on a GPU under op determinism.
+    """
     logits = tf.matmul(states, table, transpose_b=True)
-    if not tf.config.list_logical_devices("GPU"):
-        return tf.raw_ops.SparseSoftmaxCrossEntropyWithLogits(features=logits, labels=targets)
-    # That kernel refuses to run on a GPU under op determinism.
-    log_shares = tf.nn.log_softmax(logits)
-    losses = -tf.gather(log_shares, targets, batch_dims=1)
-    return losses, tf.exp(log_shares) - tf.one_hot(targets, tf.shape(logits)[1])
+    shares = tf.nn.softmax(logits)
+    share = tf.gather(shares, targets, batch_dims=1)
+
+    def from_logits() -> tf.Tensor:
+        # The largest share is 1 / Σ e^(logit − largest logit) and never underflows.
+        log_of_sum = tf.reduce_max(logits, axis=1) - tf.math.log(tf.reduce_max(shares, axis=1))
+        return log_of_sum - tf.gather(logits, targets, batch_dims=1)
+
+    losses = tf.cond(tf.reduce_any(share < _LEAST_SHARE), from_logits, lambda: -tf.math.log(share))
+    return losses, shares
 
 
 def _loss_only(
@@ -112,13 +123,15 @@ def _loss_and_gradients(
     def one_chunk(
         states: tf.Tensor, targets: tf.Tensor, weights: tf.Tensor
     ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        losses, slopes = _chunk_losses(states, table, targets)
-        slopes *= weights[:, None]
-        return (
-            tf.reduce_sum(losses * weights),
-            tf.matmul(slopes, table),
-            tf.matmul(slopes, states, transpose_a=True),
-        )
+        losses, shares = _chunk_losses(states, table, targets)
+        # The slope by the logits is weight · (share − 1 at the target). Its two terms are kept
+        # apart, and weights applied to the narrow side: nothing as wide as the logits is written.
+        weights = weights[:, None]
+        by_states = weights * (tf.matmul(shares, table) - tf.gather(table, targets))
+        weighted = weights * states
+        by_table = tf.matmul(shares, weighted, transpose_a=True)
+        by_table = tf.tensor_scatter_nd_sub(by_table, targets[:, None], weighted)
+        return tf.reduce_sum(losses * weights[:, 0]), by_states, by_table
 
     rows_per_chunk = _rows_per_chunk(table)
     chunks = _chunk_count(hidden, rows_per_chunk)

@@ -78,7 +78,7 @@ def test_update_and_decay_are_multiplied_by_hand():
 
 @pytest.mark.parametrize("in_graph", [False, True])
 def test_each_variable_moves_as_in_keras_adamw_of_its_rate(in_graph):
-    """Multipliers that are powers of two: every product of rates is exact, so bits agree."""
+    """Up to rounding: ours is one fused kernel."""
     multipliers = [1.0, 0.5, 0.25, 0.125]
     ours = variables()
     schedule = learning_rate_schedule("cosine", 0.03, total_steps=9, warmup_steps=2)
@@ -94,7 +94,7 @@ def test_each_variable_moves_as_in_keras_adamw_of_its_rate(in_graph):
             reference.exclude_from_weight_decay([theirs])
         for t in range(6):
             reference.apply_gradients([(gradients(t)[i], theirs)])
-        np.testing.assert_array_equal(ours[i], theirs)
+        np.testing.assert_allclose(ours[i], theirs, atol=2e-7)
 
 
 def test_sparse_gradients_equal_dense_ones():
