@@ -8,8 +8,8 @@ import tensorflow as tf
 
 __all__ = ["linear_cross_entropy"]
 
-# Logits alive at once, in elements: 2²⁵ float32 are 128 MiB.
-_CHUNK_ELEMENTS = 1 << 25
+# Logits alive at once, in elements: 2²⁴ float32 are 64 MiB, and their shares as much.
+_CHUNK_ELEMENTS = 1 << 24
 
 # Below it a float32 loses digits before it becomes 0.
 _LEAST_SHARE = 1e-30
@@ -128,15 +128,17 @@ def _loss_and_gradients(
         # apart, and weights applied to the narrow side: nothing as wide as the logits is written.
         weights = weights[:, None]
         by_states = weights * (tf.matmul(shares, table) - tf.gather(table, targets))
-        weighted = weights * states
-        by_table = tf.matmul(shares, weighted, transpose_a=True)
-        by_table = tf.tensor_scatter_nd_sub(by_table, targets[:, None], weighted)
+        by_table = tf.matmul(shares, weights * states, transpose_a=True)
         return tf.reduce_sum(losses * weights[:, 0]), by_states, by_table
+
+    def without_targets(by_table: tf.Tensor) -> tf.Tensor:
+        return tf.tensor_scatter_nd_sub(by_table, targets[:, None], weights[:, None] * hidden)
 
     rows_per_chunk = _rows_per_chunk(table)
     chunks = _chunk_count(hidden, rows_per_chunk)
     if isinstance(chunks, int) and chunks <= 1:
-        return one_chunk(hidden, targets, weights)
+        loss, by_hidden, by_table = one_chunk(hidden, targets, weights)
+        return loss, by_hidden, without_targets(by_table)
 
     pieces = tf.TensorArray(
         tf.float32, size=chunks, infer_shape=False, element_shape=[None, hidden.shape[-1]]
@@ -155,4 +157,5 @@ def _loss_and_gradients(
         (tf.constant(0), tf.constant(0.0), pieces, tf.zeros_like(table)),
         parallel_iterations=1,
     )
-    return loss, tf.reshape(pieces.concat(), tf.shape(hidden)), by_table
+    by_hidden = tf.reshape(pieces.concat(), tf.shape(hidden))
+    return loss, by_hidden, without_targets(by_table)

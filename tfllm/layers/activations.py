@@ -30,12 +30,21 @@ def gelu_tanh(x: tf.Tensor) -> tuple[tf.Tensor, Callable[[tf.Tensor], tf.Tensor]
         Hendrycks and Gimpel, 2016, arXiv:1606.08415.
     """
     dtype = x.dtype
-    x = tf.cast(x, tf.float32)  # a float16 overflows when squared
-    squared = x * x
-    gate = tf.sigmoid(x * (_A + _B * squared))
 
     def gradient(upstream: tf.Tensor) -> tf.Tensor:
-        slope = gate * (1 + x * (1 - gate) * (_A + 3 * _B * squared))
-        return upstream * tf.cast(slope, dtype)
+        # Computed again and not kept until here: `x` is four times as wide as the model. Without
+        # the dependency TensorFlow would find the same operations above and keep their results.
+        with tf.control_dependencies([upstream]):
+            wide, squared, gate = _gate(x)
+            slope = gate * (1 + wide * (1 - gate) * (_A + 3 * _B * squared))
+            return upstream * tf.cast(slope, dtype)
 
-    return tf.cast(x * gate, dtype), gradient
+    wide, _, gate = _gate(x)
+    return tf.cast(wide * gate, dtype), gradient
+
+
+def _gate(x: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    """`x`, its square and its gate, in float32: a float16 overflows when squared."""
+    x = tf.cast(x, tf.float32)
+    squared = x * x
+    return x, squared, tf.sigmoid(x * (_A + _B * squared))

@@ -19,6 +19,7 @@ from transformers import GPT2Config, TFGPT2Model
 from tfllm.errors import InputError
 from tfllm.layers.activations import gelu_tanh
 from tfllm.layers.lora import LoRA
+from tfllm.layers.normalization import layer_norm
 
 __all__ = [
     "KeyValues",
@@ -30,8 +31,8 @@ __all__ = [
     "visible_keys",
 ]
 
-# Subtracted from the scores of keys that a query may not see. Finite, so that a query that sees none
-# (padding) gives numbers and not NaN; e^-1e9 is 0 beside any real score.
+# Subtracted from the scores of keys that a query may not see. Finite, so that a query that sees
+# none (padding) gives numbers and not NaN; e^-1e9 is 0 beside any real score.
 _HIDDEN_KEY = 1e9
 
 # Dropout inside adapters is numbered from here on, past the sites of 100,000 blocks.
@@ -92,6 +93,10 @@ class _Dropout(NamedTuple):
         if rate == 0.0:
             return x
         return tf.nn.experimental.stateless_dropout(x, rate, self.seed_at(site), rng_alg="philox")
+
+    def mask(self, shape: tf.Tensor, rate: float, site: int) -> tf.Tensor:
+        """Draw what stays, `<bool>` of a shape."""
+        return tf.random.stateless_uniform(shape, self.seed_at(site), alg="philox") >= rate
 
     def seed_at(self, site: int) -> tf.Tensor:
         """A seed of the place's own, `<int64>[2]`."""
@@ -264,12 +269,12 @@ def _through_blocks(
     for i, block in enumerate(main.h):
         past = None if cache is None else cache[i]
         attended, present = _attention(
-            block.attn, block.ln_1(x), penalty, config, i, dropout, past, column
+            block.attn, _norm(block.ln_1, x), penalty, config, i, dropout, past, column
         )
         x += attended
-        x += _mlp(block.mlp, block.ln_2(x), config, i, dropout)
+        x += _mlp(block.mlp, _norm(block.ln_2, x), config, i, dropout)
         key_values.append(present)
-    return main.ln_f(x), key_values
+    return _norm(main.ln_f, x), key_values
 
 
 def _attention(
@@ -299,16 +304,66 @@ def _attention(
     scores = tf.matmul(query, present.keys, transpose_b=True)  # [batch, heads, queries, keys]
     # float32 whatever the precision: half-precision softmax sums drift. A difference and no sum:
     # TensorFlow fuses a product and a sum into a oneDNN kernel that is ten times slower here.
-    shares = tf.nn.softmax(tf.cast(scores, tf.float32) - penalty, axis=-1)
-    shares = tf.cast(shares, x.dtype)
-    if dropout:
-        shares = dropout(shares, config.attn_pdrop, site=3 * index + 1)
-    mixed = tf.transpose(tf.matmul(shares, present.values), [0, 2, 1, 3])
+    scores = tf.cast(scores, tf.float32) - penalty
+    kept, rate = None, config.attn_pdrop
+    if dropout and rate > 0.0:
+        kept = dropout.mask(tf.shape(scores), rate, site=3 * index + 1)
+    mixed = _mix(scores, present.values, kept, rate)
+    mixed = tf.transpose(mixed, [0, 2, 1, 3])
     mixed = tf.reshape(mixed, [batch, length, config.n_embd])
     mixed = _project(attention.c_proj, mixed, dropout, site=4 * index + 1)
     if dropout:
         mixed = dropout(mixed, config.resid_pdrop, site=3 * index + 2)
     return mixed, present
+
+
+def _mix(scores: tf.Tensor, values: tf.Tensor, kept: tf.Tensor | None, rate: float) -> tf.Tensor:
+    """`dropout(softmax(scores)) @ values`, with a gradient that keeps little and passes seldom.
+
+    What is as large as the scores is most of a block's memory. Of it, the shares and the mask are
+    kept for the gradient; what dropout left of the shares is computed again.
+
+    Args:
+        scores: `<float32>[batch, heads, queries, keys]`.
+        values: `<float>[batch, heads, keys, head_dim]`.
+        kept: `<bool>` like `scores`, the shares that dropout leaves; None for all.
+        rate: share that dropout zeroes.
+
+    Returns:
+        `<float>[batch, heads, queries, head_dim]`.
+
+    Reference:
+        Dao et al., FlashAttention, 2022, arXiv:2205.14135, appendix B.2 (the sum in the gradient).
+    """
+    dtype = values.dtype
+
+    def dropped(x: tf.Tensor) -> tf.Tensor:
+        if kept is None:
+            return x
+        return tf.where(kept, x * tf.cast(1.0 / (1.0 - rate), x.dtype), tf.zeros([], x.dtype))
+
+    @tf.custom_gradient
+    def mixed(scores: tf.Tensor, values: tf.Tensor) -> tuple[tf.Tensor, Any]:
+        shares = tf.nn.softmax(scores)
+        result = tf.matmul(dropped(tf.cast(shares, dtype)), values)
+
+        def gradient(upstream: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+            # The dependency keeps TensorFlow from keeping the forward pass's result instead.
+            with tf.control_dependencies([upstream]):
+                again = dropped(tf.cast(shares, dtype))
+            by_values = tf.matmul(again, upstream, transpose_a=True)
+            by_shares = dropped(tf.matmul(upstream, values, transpose_b=True))
+            # Σ over keys of share · slope, had without another pass over them.
+            inner = tf.reduce_sum(tf.cast(upstream * result, tf.float32), axis=-1, keepdims=True)
+            return shares * (tf.cast(by_shares, tf.float32) - inner), by_values
+
+        return result, gradient
+
+    return mixed(scores, values)
+
+
+def _norm(layer: Any, x: tf.Tensor) -> tf.Tensor:
+    return layer_norm(x, layer.gamma, layer.beta, layer.epsilon)
 
 
 def _project(layer: Any, x: tf.Tensor, dropout: _Dropout | None, site: int) -> tf.Tensor:

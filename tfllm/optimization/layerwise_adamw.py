@@ -18,8 +18,9 @@ __all__ = ["LayerwiseAdamW", "adamw", "is_matrix"]
 class LayerwiseAdamW(keras.optimizers.AdamW):
     """Keras's AdamW with four differences, which leave an update what it is up to rounding.
 
-    Each variable is updated by one fused kernel, in a quarter of the time. Only matrices decay. Update and decay use the learning rate times the variable's multiplier.
-    And with `use_ema`, Keras's average of weights is one that can be trusted:
+    Each variable is updated by one fused kernel, in a quarter of the time. Only matrices decay.
+    Update and decay use the learning rate times the variable's multiplier. And with `use_ema`,
+    Keras's average of weights is one that can be trusted:
 
     - Keras starts it at the untrained weights, which stay in it for `1 / (1 − ema_momentum)`
       steps. Here it is the mean of the weights after each update, `w_1 … w_t`, with weights
