@@ -1,7 +1,8 @@
-"""Bars of the data engine, measured side by side in one run.
+"""Bars of the tokenizers and the data engine, measured side by side in one run.
 
-    python tests/benchmarks/data.py            all rows
-    python tests/benchmarks/data.py padding    rows whose name holds a word
+    python tests/benchmarks/data.py                    all rows
+    python tests/benchmarks/data.py padding            rows whose name holds a word
+    python tests/benchmarks/data.py exact --random 5000
 
 The data lie beside the checkout, or where `TFLLM_SHARED_DATA` says. Times are medians of runs that
 alternate; on a shared machine only their ratios mean something. What is to be measured in fresh
@@ -10,6 +11,7 @@ processes runs this file again with the name of a part.
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import re
@@ -23,13 +25,17 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-ROOT = Path(__file__).parent.parent.parent
+import tokenizers_exactness
+import tokenizers_memory
+import tokenizers_speed
+from tokenizers_texts import CONFIGURATIONS, DATA, ROOT
+
 sys.path.insert(0, str(ROOT))
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-DATA = Path(os.environ.get("TFLLM_SHARED_DATA") or ROOT.parent / "shared" / "data")
 CORES = len(os.sched_getaffinity(0))
 REPEATS = 5
+RANDOM_STRINGS = 200_000
 
 
 class Row(NamedTuple):
@@ -351,6 +357,66 @@ def pipeline_rows() -> Iterator[Row]:
             yield Row(name, f"{rate / 1e6:.1f} M tokens/s", "", "", True)
 
 
+# -------------------------------------------------------------------- tokenizers
+
+
+def tokenizer_speed_rows() -> Iterator[Row]:
+    """Tokenizers in graph beside Hugging Face's, a process and a core each."""
+    for name, texts, bar in (
+        ("bert-base-uncased", "wikitext-2", 5),
+        ("bert-base-uncased", "SST-2", 5),
+        ("bert-base-chinese", "hotel reviews", 5),
+        ("gpt2", "wikitext-2", 1),
+        ("gpt2", "SST-2", 1),
+        ("albert", "wikitext-2", 0),
+    ):
+        ours, theirs = tokenizers_speed.speeds(name, texts, REPEATS)
+        yield Row(
+            f"{name} in graph, {texts}, one core",
+            f"{ours:.2f} MB/s, {ours / theirs:.2f} x HF",
+            f"HF fast: {theirs:.2f} MB/s",
+            f">= {bar} x HF" if bar else "",
+            ours >= bar * theirs,
+        )
+
+
+def tokenizer_memory_rows(words: int = 2_000_000) -> Iterator[Row]:
+    """Anonymous memory of a tokenizer in graph that meets new words all the time."""
+    for name in ("bert-base-uncased", "gpt2", "albert"):
+        found = in_fresh_process("tokenizer_memory", name, words)
+        yield Row(
+            f"RssAnon over {words:,} distinct words, {name} in graph",
+            f"{found['end'] / 2**20:+.1f} MB",
+            f"highest {found['highest'] / 2**20:+.1f} MB",
+            "within 20 MB",
+            found["highest"] < 20 * 2**20,
+        )
+
+
+def tokenizer_memory(name: str, words: str) -> dict[str, int]:
+    """Tokenize distinct words; give the bytes that memory grew by."""
+    return tokenizers_memory.growth(name, int(words), rss_anon)
+
+
+def tokenizer_exactness_rows(random_strings: int = RANDOM_STRINGS) -> Iterator[Row]:
+    """Texts whose ids or offsets are not those of transformers' fast tokenizer."""
+    for name in CONFIGURATIONS:
+        found = in_fresh_process("tokenizer_exactness", name, random_strings)
+        for corpus, counts in found.items():
+            yield Row(
+                f"{name}, {corpus}: {counts['texts']:,} texts",
+                f"{counts['ids']} ids, {counts['offsets']} offsets differ",
+                "",
+                "none",
+                counts["ids"] == counts["offsets"] == 0,
+            )
+
+
+def tokenizer_exactness(name: str, random_strings: str) -> dict[str, dict[str, int]]:
+    """Count the mismatches of one tokenizer."""
+    return tokenizers_exactness.mismatches(name, int(random_strings))
+
+
 # -------------------------------------------------------------------- table
 
 ROWS = (
@@ -360,8 +426,21 @@ ROWS = (
     padding_rows,
     packing_rows,
     pipeline_rows,
+    tokenizer_speed_rows,
+    tokenizer_memory_rows,
+    tokenizer_exactness_rows,
 )
-PARTS = {part.__name__: part for part in (hugging_face_share, build_memory, far_steps, pack_many)}
+PARTS = {
+    part.__name__: part
+    for part in (
+        hugging_face_share,
+        build_memory,
+        far_steps,
+        pack_many,
+        tokenizer_memory,
+        tokenizer_exactness,
+    )
+}
 
 
 def show(row: Row) -> None:
@@ -377,11 +456,15 @@ def main() -> int:
         return 0
     if not DATA.is_dir():
         sys.exit(f"no real data at {DATA}; set TFLLM_SHARED_DATA")
-    words = sys.argv[1:]
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("words", nargs="*", help="only rows whose name holds one of them")
+    parser.add_argument("--random", type=int, default=RANDOM_STRINGS, help="strings a tokenizer")
+    chosen = parser.parse_args()
+    settings = {tokenizer_exactness_rows: {"random_strings": chosen.random}}
     held = True
     for rows in ROWS:
-        if not words or any(word in rows.__name__ for word in words):
-            for row in rows():
+        if not chosen.words or any(word in rows.__name__ for word in chosen.words):
+            for row in rows(**settings.get(rows, {})):
                 show(row)
                 held &= row.holds
     return 0 if held else 1

@@ -147,3 +147,5 @@ def test_fixed_width_is_static():
 def test_what_can_not_be_laid_out_is_refused():
     with pytest.raises(InputError, match="sequence_length must be at least 4"):
         Preprocessor(TOKENIZERS["bert"], sequence_length=3)
+    with pytest.raises(InputError, match="padding must be one of longest, sequence_length"):
+        Preprocessor(TOKENIZERS["bert"], sequence_length=9, padding="max_length")

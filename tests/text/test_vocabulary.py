@@ -62,3 +62,33 @@ def test_sources_of_another_tokenizer(old):
     sea = other.fast.token_to_id("Ġsea")
     assert sea is not None and sources[sea] == old.fast.encode(" sea").ids
     assert np.concatenate(sources).max() < old.vocabulary_size
+
+
+@pytest.fixture(scope="module")
+def bert():
+    return text.train_wordpiece(CORPUS, 60)
+
+
+def test_unknown_words_are_added_to_a_wordpiece_vocabulary(bert):
+    new, sources = text.extend(bert, ["🦄", "catdog"])
+    first = bert.vocabulary_size
+    ids = new.tokenize(["the 🦄 saw catdog"])[0].numpy().tolist()
+    assert first in ids and first + 1 in ids
+    assert sources[first] == []  # nothing known to start from
+    assert sources[first + 1] == bert.fast.encode("catdog", add_special_tokens=False).ids
+    assert [[i] for i in range(first)] == sources[:first]
+
+
+def test_parts_of_words_can_not_be_added(bert):
+    part = next(token for token in bert.fast.get_vocab() if token.startswith("##"))
+    with pytest.raises(InputError, match="as a part of words"):
+        text.extend(bert, [part])
+
+
+def test_continuations_start_from_continuations(bert):
+    other = text.train_wordpiece(["xcat xdog xcat xdog xcatdog"] * 4, 60)
+    for token, token_id in other.fast.get_vocab().items():
+        if not token.startswith("##"):
+            continue
+        sources = text.sources_of(bert, other)[token_id]
+        assert all(bert.fast.id_to_token(i).startswith("##") for i in sources)

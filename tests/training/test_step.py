@@ -73,6 +73,18 @@ def test_a_batch_without_weight_changes_nothing():
         np.testing.assert_array_equal(a, b)
 
 
+def test_batches_of_a_size_that_the_graph_does_not_know():
+    model = CausalLM.from_config(CONFIG)
+    model.compile(keras.optimizers.SGD(0.1))
+    data = tf.data.Dataset.from_tensor_slices(batch()).batch(5)  # 5, 5, 2 rows
+    assert np.isfinite(model.fit(data, verbose=0).history["loss"][0])
+
+
+def test_legacy_optimizers_are_refused():
+    with pytest.raises(ValueError, match="legacy optimizers don't work"):
+        CausalLM.from_config(CONFIG).compile(keras.optimizers.legacy.Adam())
+
+
 def test_a_batch_without_targets_is_refused():
     model = CausalLM.from_config(CONFIG)
     model.compile("adam")

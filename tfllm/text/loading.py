@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -94,10 +93,6 @@ def _load_wordpiece(
 def _load_sentencepiece(
     files: dict[str, Path], config: dict[str, Any], special_tokens_in_text: bool
 ) -> Tokenizer:
-    if find_spec("tfllm.text.sentencepiece_loading") is None:
-        raise InputError(
-            "SentencePiece isn't done in graph yet. Give a WordPiece or a byte-level BPE tokenizer."
-        )
     from tfllm.text.sentencepiece_loading import load_sentencepiece
 
     return load_sentencepiece(files, {**config, "split_special_tokens": not special_tokens_in_text})

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, get_args
 
 import tensorflow as tf
 
@@ -60,6 +60,14 @@ class Preprocessor(tf.Module):
     ) -> None:
         """Read the tokenizer's template."""
         super().__init__(name="preprocessor")
+        for name, value, allowed in (
+            ("truncation", truncation, get_args(Truncation)),
+            ("truncation_side", truncation_side, get_args(Side)),
+            ("padding", padding, ("longest", "sequence_length")),
+            ("padding_side", padding_side, get_args(Side)),
+        ):
+            if value not in allowed:
+                raise InputError(f"{name} must be one of {', '.join(allowed)}. Received: {value!r}")
         self.tokenizer = tokenizer
         self.sequence_length = sequence_length
         self._template = SpecialTokenTemplate.of(tokenizer.fast)

@@ -43,7 +43,8 @@ def extend(tokenizer: _Tokenizer, words: Sequence[str]) -> Vocabulary:
         the new tokenizer; an old word's source is itself, a new word's are its old pieces.
 
     Raises:
-        InputError: if a word is empty, has white space at its ends, or is there twice.
+        InputError: if a word is empty, has white space at its ends, is there twice, or is in the
+            vocabulary as a part of words.
 
     Example:
         `gpt2` makes `tensorflow` of 83 and 22854 …; after `extend` it is the one id 50257, whose
@@ -56,7 +57,13 @@ def extend(tokenizer: _Tokenizer, words: Sequence[str]) -> Vocabulary:
             f"Received: {bad or list(words)}"
         )
     old = tokenizer.fast
-    new_words = [word for word in words if len(_pieces(old, word)) != 1]
+    new_words = [word for word in words if not _is_one_token(tokenizer, word)]
+    taken = [word for word in new_words if old.token_to_id(word) is not None]
+    if taken:
+        raise InputError(
+            f"{taken[0]!r} is in the vocabulary as a part of words, and can't be a word too. "
+            "Leave it out"
+        )
     fast = tokenizers.Tokenizer.from_str(old.to_str())
     fast.add_tokens(list(new_words))
     sources: _Sources = [[i] for i in range(tokenizer.vocabulary_size)]
@@ -64,7 +71,7 @@ def extend(tokenizer: _Tokenizer, words: Sequence[str]) -> Vocabulary:
         place = fast.token_to_id(word)
         # Ids that no token has may lie between the old words and the new ones.
         sources += [[] for _ in range(place + 1 - len(sources))]
-        sources[place] = _pieces(old, word)
+        sources[place] = _known_pieces(tokenizer, word)
     return Vocabulary(_like(tokenizer, fast), sources)
 
 
@@ -96,17 +103,32 @@ def _sources_of_token(token_id: int, old: Tokenizer, new: Tokenizer) -> list[int
     found = old.fast.token_to_id(token)
     if found is not None:
         return [found]
+    prefix = getattr(new.fast.model, "continuing_subword_prefix", None)
+    if prefix and token.startswith(prefix):
+        # A continuation's pieces are those that follow some other letter in the same word.
+        return _known_pieces(old, f"a{token.removeprefix(prefix)}")[1:]
     # A token that is a part of a character has no text of its own.
     text = new.fast.decode([token_id], skip_special_tokens=True)
-    return [] if "\ufffd" in text else _pieces(old.fast, text)
+    return [] if "\ufffd" in text else _known_pieces(old, text)
 
 
 def _roles(tokenizer: Tokenizer) -> dict[str, str]:
     return getattr(tokenizer, "special_roles", {})
 
 
-def _pieces(fast: tokenizers.Tokenizer, word: str) -> list[int]:
-    return fast.encode(word, add_special_tokens=False).ids
+def _known_pieces(tokenizer: Tokenizer, word: str) -> list[int]:
+    """Cut a word into old tokens, without the one that stands for what is unknown."""
+    fast = tokenizer.fast
+    unknown = fast.token_to_id(_roles(tokenizer).get("unk_token", ""))
+    return [i for i in fast.encode(word, add_special_tokens=False).ids if i != unknown]
+
+
+def _is_one_token(tokenizer: Tokenizer, word: str) -> bool:
+    return (
+        len(_known_pieces(tokenizer, word))
+        == 1
+        == len(tokenizer.fast.encode(word, add_special_tokens=False).ids)
+    )
 
 
 def _like(tokenizer: Tokenizer, fast: tokenizers.Tokenizer) -> Tokenizer:

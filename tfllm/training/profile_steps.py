@@ -34,7 +34,7 @@ class ProfileSteps(keras.callbacks.Callback):
 
     def on_train_batch_begin(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         """Start before the first step."""
-        if self._step + 1 == self._first:
+        if self._first <= self._step + 1 <= self._last and not self._records:
             tf.profiler.experimental.start(self._folder)
             self._records = True
 

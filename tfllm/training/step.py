@@ -27,7 +27,7 @@ class SummedLossModel(keras.Model):
     Compiled without a `loss`, `fit` and `evaluate` call `loss_sum_and_weight` and divide the sum
     by the weight of the whole global batch: over all replicas and all accumulated micro-batches.
     So N replicas equal one, k micro-batches of b equal one batch of k·b, a replica without
-    weight adds nothing, and a batch without weight changes nothing but the optimizer's decay.
+    weight adds nothing, and a batch without weight has gradients of 0.
     A loss or a gradient that is not finite changes no weight: the step is skipped, counted, and
     over, so that data and learning rate go on with the next one.
     Compiled with a Keras `loss`, the model trains as any `keras.Model` does.
@@ -101,6 +101,11 @@ class SummedLossModel(keras.Model):
             raise ValueError(
                 "accumulate_steps works with the model's own loss: leave `loss` out. "
                 f"Received: accumulate_steps={accumulate_steps}, loss={loss!r}"
+            )
+        if loss is None and isinstance(optimizer, keras.optimizers.legacy.Optimizer):
+            raise ValueError(
+                "legacy optimizers don't work with the model's own loss. Give one of "
+                f"keras.optimizers. Received: {optimizer!r}"
             )
         self._own_loss = loss is None
         self.accumulate_steps = accumulate_steps
@@ -260,7 +265,7 @@ class SummedLossModel(keras.Model):
             scaled = isinstance(self.optimizer, keras.mixed_precision.LossScaleOptimizer)
             if scaled:
                 # A mean stays in float16's range where a sum would not.
-                positions = tf.size(weights, tf.float32)
+                positions = tf.cast(tf.size(weights), tf.float32)
                 objective = self.optimizer.get_scaled_loss(loss / positions)
         gradients = tape.gradient(
             objective, variables, unconnected_gradients=tf.UnconnectedGradients.ZERO
@@ -294,7 +299,8 @@ def _counter() -> tf.Variable:
 def _share_of_zeros(weights: tf.Tensor) -> tf.Tensor:
     """Over all replicas, `<float32>[]`."""
     zeros = tf.reduce_sum(tf.cast(weights == 0, tf.float32))
-    zeros, count, _ = _sum_over_replicas(zeros, tf.size(weights, tf.float32), [])
+    count = tf.cast(tf.size(weights), tf.float32)
+    zeros, count, _ = _sum_over_replicas(zeros, count, [])
     return tf.math.divide_no_nan(zeros, count)
 
 

@@ -100,7 +100,8 @@ class StepGuard(keras.callbacks.Callback):
         if len(self._losses) >= _LEAST_LOSSES:
             median = float(np.median(self._losses))
             deviation = float(np.median(np.abs(np.array(self._losses) - median)))
-            if loss > median + _DEVIATIONS * deviation:
+            # Where losses hardly differ, a hundredth of the median is no jump.
+            if loss > median + max(_DEVIATIONS * deviation, 0.01 * abs(median)):
                 self.jumps += 1
                 tqdm.write(
                     f"Step {step + 1}: loss {loss:.3f} jumped above the running median "
@@ -131,5 +132,7 @@ class StepGuard(keras.callbacks.Callback):
             features = {"features": features}
         self._folder.mkdir(parents=True, exist_ok=True)
         path = self._folder / f"bad-batch-step-{step + 1}.npz"
-        np.savez(path, **features, targets=targets, weights=weights)
+        hidden = path.with_name(f".{path.name}")
+        np.savez(hidden, **features, targets=targets, weights=weights)
+        hidden.rename(path)
         return path
