@@ -122,6 +122,22 @@ def test_going_on_from_a_pretrained_folder(recipe, tmp_path, nano_gpt2):
     assert 0 < difference < 0.1
 
 
+def test_adapters_and_an_average_end_in_the_export(recipe, tmp_path, nano_gpt2):
+    train = write_corpus(tmp_path / "a.txt", 1)
+    flags = ["--train", train, "--pretrained", nano_gpt2, "--sequence_length", 16]
+    flags += ["--lora_rank", 2, "--average_momentum", 0.9, "--strategy", "mirrored"]
+    done = recipe(NAME, *flags, "--max_steps", 4, "--learning_rate", 0.01)
+    assert re.search(r"LoRA: [\d,]+ of [\d,]+ parameters train", done.out)
+    run_dir = tmp_path / "runs" / NAME
+    assert "adapter_model.safetensors" in tree(run_dir / "adapters")
+    before, after = CausalLM.from_pretrained(nano_gpt2), CausalLM.from_pretrained(run_dir / "model")
+    same = [
+        np.array_equal(a, b) for a, b in zip(before.get_weights(), after.get_weights(), strict=True)
+    ]
+    assert not all(same) and sum(same) > len(same) // 2  # only projections have moved
+    assert done.record["export"] == "savedmodels/gpt2-a/1"
+
+
 @pytest.fixture
 def nano_gpt2(tmp_path) -> Path:
     from transformers import GPT2Config

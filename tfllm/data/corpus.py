@@ -193,4 +193,7 @@ def _check_any(
     given = f"{flag} {' '.join(patterns)}"
     if next(iter(source), None) is None:
         raise InputError(f"{given} holds nothing but white space. Give text")
-    raise InputError(f"{given}: cleaning removed every document. Loosen its limits")
+    raise InputError(
+        f"{given}: cleaning removed every document; its rules are made for pages of 50 to 100,000 "
+        "words. Give such documents, for example with --documents blank_line, or leave --clean out"
+    )
