@@ -66,7 +66,9 @@ class Config(cli.CommonConfig):
         cli.require(words >= 257, "vocabulary_size", words, "is below 257")
         cli.require(self.temperature >= 0, "temperature", self.temperature, "must not be negative")
         rank = self.lora_rank
+        cli.require(rank is None or rank >= 1, "lora_rank", rank, "must be at least 1")
         cli.require(rank is None or bool(self.pretrained), "lora_rank", rank, "needs --pretrained")
+        cli.require(self.lora_alpha > 0, "lora_alpha", self.lora_alpha, "must be above 0")
         most = length
         if self.pretrained:
             most = gpt2_sizes.positions_of_pretrained(self.pretrained)
@@ -190,6 +192,7 @@ def main(config: Config, run: cli.Run) -> None:
             patience=config.early_stopping_patience,
             keep=config.keep_checkpoints,
             checkpoint_minutes=config.checkpoint_minutes,
+            checkpoint_steps=config.checkpoint_steps,
             measured_within=weights_to_use,
             profiled_steps=config.steps_to_profile(),
             hyperparameters=dataclasses.asdict(config),

@@ -5,6 +5,7 @@ import math
 import os
 import shutil
 import signal
+import time
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from tfllm import optimization, training
 from tfllm.errors import InputError, Interrupted
 from tfllm.models import CausalLM
 from tfllm.training.checkpoints import Checkpoints
+from tfllm.training.snapshot import Snapshot
 
 TOTAL, PER_EPOCH = 11, 4
 
@@ -38,7 +40,7 @@ def create_model() -> CausalLM:
     return model
 
 
-def run(folder: Path, validate, *, patience: int | None = None):
+def run(folder: Path, validate, *, patience: int | None = None, **how: int):
     model = create_model()
     trained = training.train(
         model,
@@ -49,8 +51,13 @@ def run(folder: Path, validate, *, patience: int | None = None):
         steps_per_epoch=PER_EPOCH,
         tokens_per_step=24,
         patience=patience,
+        **how,
     )
     return model, trained
+
+
+def names_in(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
 
 
 def falling(epoch: int, step: int) -> float:
@@ -106,6 +113,9 @@ def test_stopped_and_resumed_equals_uninterrupted(
             "fit_steps",
             lambda *a, callbacks, **k: plain(*a, callbacks=[*callbacks, KillAt(step, number)], **k),
         )
+        # So slowly that what does not wait for the files does not have them.
+        write = Snapshot.write
+        patch.setattr(Snapshot, "write", lambda *a: time.sleep(0.3) or write(*a))
         with pytest.raises(Interrupted) as stop:
             run(tmp_path / "parts", falling)
     assert stop.value.signal_number == number
@@ -124,11 +134,25 @@ def test_the_best_epochs_weights_are_kept(tmp_path):
     state = Checkpoints(tmp_path / "checkpoints", model).restore_best()
     assert state is not None and state["step"] == 8
     assert int(model.optimizer.iterations) == 8
-    assert sorted(p.name for p in (tmp_path / "checkpoints").iterdir()) == [
+    assert names_in(tmp_path / "checkpoints") == [
         "best-000000008",
         "step-000000008",
         "step-000000011",
     ]
+
+
+def test_a_checkpoint_after_each_multiple_of_some_steps(tmp_path):
+    keep = {"keep": 100, "checkpoint_steps": 3}
+    run(tmp_path, falling, **keep)
+    # And at the end of each epoch, the best of which is the last.
+    wanted = [3, 4, 6, 8, 9, 11]
+    names = [f"step-{step:09d}" for step in wanted]
+    assert names_in(tmp_path / "checkpoints") == ["best-000000011", *names]
+    # Counted from the start of the run: not from where it went on.
+    for name in ("best-000000011", *names[2:]):
+        shutil.rmtree(tmp_path / "checkpoints" / name)
+    run(tmp_path, falling, **keep)
+    assert names_in(tmp_path / "checkpoints") == ["best-000000011", *names]
 
 
 def test_patience_ends_a_run_and_a_resumed_one_too(tmp_path):

@@ -97,7 +97,7 @@ def train_network(config: Config, run_dir: Path, strategy, *, dropout: float) ->
     if dropout:
         fit_with(Fail(), loop)
         if config.fail == "while_writing":
-            kill_while_writing(config, loop.Checkpoints)
+            kill_while_writing(config)
     trained = loop.train(
         model,
         batches,
@@ -131,19 +131,18 @@ def fit_with(callback, loop) -> None:
     loop.fit_steps = lambda *a, **k: plain(*a, **k | {"callbacks": [*k["callbacks"], callback]})
 
 
-def kill_while_writing(config: Config, checkpoints) -> None:
+def kill_while_writing(config: Config) -> None:
     """Have a worker die with a checkpoint's weights written, and its state not."""
-    plain = checkpoints._write
+    from tfllm.training.snapshot import Snapshot
 
-    def write(self, name, state):
-        if self.step() >= config.at_step and is_my_turn(config):
-            hidden = self.folder / f".{name}-half"
-            hidden.mkdir(parents=True)
-            self._checkpoint.write(str(hidden / "weights"))
+    plain = Snapshot.write
+
+    def write(self, prefix):
+        plain(self, prefix)
+        if self.step >= config.at_step and is_my_turn(config):
             os.kill(os.getpid(), signal.SIGKILL)
-        return plain(self, name, state)
 
-    checkpoints._write = write
+    Snapshot.write = write
 
 
 def this_worker() -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import re
 from typing import Any, Literal
 
@@ -67,6 +68,8 @@ class CommonConfig:
     """Stop after so many epochs without a better validation loss."""
     checkpoint_minutes: float = 5.0
     """Minutes between checkpoints within an epoch; each epoch ends with one."""
+    checkpoint_steps: int | None = None
+    """Save after each multiple of so many optimizer steps as well."""
     keep_checkpoints: int = 2
     """Newest checkpoints to keep, besides the best."""
     profile_steps: str | None = None
@@ -82,10 +85,13 @@ class CommonConfig:
         Raises:
             InputError: naming the flag and what was received.
         """
+        for name, value in vars(self).items():
+            finite = not isinstance(value, float) or math.isfinite(value)
+            require(finite, name, value, "must be a finite number")
         least_one = ("epochs", "global_batch_size", "accumulate_steps", "sequence_length")
         for name in (*least_one, "keep_checkpoints"):
             require(getattr(self, name) >= 1, name, getattr(self, name), "must be at least 1")
-        for name in ("max_steps", "early_stopping_patience"):
+        for name in ("max_steps", "early_stopping_patience", "checkpoint_steps"):
             value = getattr(self, name)
             require(value is None or value >= 1, name, value, "must be at least 1")
         for name in ("warmup_steps", "weight_decay", "checkpoint_minutes"):

@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import shutil
 import uuid
 from collections.abc import Mapping
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 import tensorflow as tf
 import tf_keras as keras
 
 from tfllm.errors import InputError
+from tfllm.training.background import Background
+from tfllm.training.snapshot import Snapshot
 from tfllm.training.workers import Workers
 
 __all__ = ["Checkpoints"]
 
-_STATE = "state.json"
+_STATE, _WEIGHTS = "state.json", "weights"
+# Before the name of what is being replaced.
+_OLD = ".old-"
 # What the chief tells the others in place of a step.
 _NONE, _UNREADABLE = -1, -2
 # What TensorFlow and JSON raise for files that were cut off, emptied or overwritten.
@@ -29,8 +35,13 @@ class Checkpoints:
     """Saves and restores a compiled model and what its callbacks must remember.
 
     Each checkpoint is a folder `step-N`, written under a hidden name and renamed when whole:
-    weights and optimizer as TensorFlow writes them, and `state.json`. `best-N` is one more such
-    folder. Dropout and data order need no place in it: both are functions of the step.
+    weights and optimizer as `Snapshot` writes them, and `state.json`. `best-N` is one more such
+    folder; where the disk can, the two share their files. Dropout and data order need no place in
+    it: both are functions of the step.
+
+    Training goes on while files are written, one checkpoint at a time. Within a `with` they are
+    whole when it ends. An error of writing, such as a full disk, is raised by the next call that
+    saves, waits or restores.
 
     Of several workers, which share the folder, the chief alone writes; all restore what the chief
     restores.
@@ -45,36 +56,76 @@ class Checkpoints:
         identity: Mapping[str, str] | None = None,
         workers: Workers | None = None,
     ) -> None:
-        """Look at a folder; it is made with the first checkpoint.
+        """Look at a folder, which is made with the first checkpoint, and build the optimizer.
+
+        All workers call this together.
 
         Args:
             folder: a run's `checkpoints`.
-            model: compiled, so that its optimizer is saved too.
+            model: built, and compiled, so that its optimizer is saved too.
             keep: how many of the last ones are kept.
             identity: name → value that a checkpoint must have been saved with to be restored.
             workers: those that train the model; None for this process alone.
+
+        Raises:
+            ValueError: if the model has no variables yet.
         """
+        # Variables are made by all workers together, so not where the chief alone saves.
+        _build_optimizer(model)
         self.folder = folder
         self.keep = keep
         self._identity = dict(identity or {})
         self._workers = workers or Workers(tf.distribute.get_strategy())
         self._model = model
-        self._checkpoint = tf.train.Checkpoint(model=model, optimizer=model.optimizer)
+        self._background = Background()
+
+    def __enter__(self) -> Checkpoints:
+        """Save within."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Wait; an error of writing does not take the place of the one that is on its way."""
+        try:
+            self.wait()
+        except Exception:
+            if error is None:
+                raise
+
+    def start_saving(self, state: dict[str, Any], *, best: bool = False) -> Path:
+        """Take `step-N` of the optimizer's step N; its files are written while training goes on.
+
+        Then the oldest beyond `keep` are dropped. If the checkpoint before is still being
+        written, this waits for it.
+
+        Args:
+            state: what JSON can hold, given back by `restore_latest` and `restore_best`.
+            best: write `best-N` as well, before `step-N`, and drop the best before it.
+
+        Returns:
+            where it will be.
+        """
+        path = self.folder / self._name(self.step())
+        if self._workers.is_chief:
+            self._background.wait()  # before the snapshot: there is memory for one
+            snapshot = Snapshot(self._model)
+            text = json.dumps(state | {"step": snapshot.step, "identity": self._identity})
+            self._background.start(functools.partial(self._write, snapshot, text, best))
+        return path
 
     def save(self, state: dict[str, Any]) -> Path:
-        """Write `step-N` for the optimizer's step N, and drop the oldest beyond `keep`."""
-        path = self._write(self._name(self.step()), state)
-        for old in self._named("step-*")[: -self.keep]:
-            self._drop(old)
+        """Write `step-N`, whole when this returns."""
+        path = self.start_saving(state)
+        self.wait()
         return path
 
-    def save_best(self, state: dict[str, Any]) -> Path:
-        """Write `best-N`, then drop the best before it."""
-        path = self._write(f"best-{self.step():09d}", state)
-        for old in self._named("best-*"):
-            if old != path:
-                self._drop(old)
-        return path
+    def wait(self) -> None:
+        """Return when nothing is being written; raises what writing raised."""
+        self._background.wait()
 
     def restore_latest(self) -> dict[str, Any] | None:
         """Load the newest checkpoint that can be read, and return its state; None without one.
@@ -87,6 +138,7 @@ class Checkpoints:
         """
         if not self._workers.is_chief:
             return self._restore_what_the_chief_has()
+        self.wait()
         try:
             state = self._newest()
         except InputError:
@@ -116,15 +168,16 @@ class Checkpoints:
             )
 
     def _newest(self) -> dict[str, Any] | None:
-        for left_over in self._named(".step-*") + self._named(".best-*"):
-            shutil.rmtree(left_over, ignore_errors=True)
+        self._clear_up()
         found = self._named("step-*")
         for path in reversed(found):
             state = self._read(path)
             if state is not None:
                 self._compare(state, path)
                 return state
-            path.rename(path.with_name(f".damaged-{path.name}"))
+            aside = path.with_name(f".damaged-{path.name}")
+            shutil.rmtree(aside, ignore_errors=True)
+            path.rename(aside)
             print(f"The checkpoint {path} is damaged; trying the one before it.", flush=True)
         if found:
             raise InputError(
@@ -132,6 +185,16 @@ class Checkpoints:
                 "Start again in a new --run_dir"
             )
         return None
+
+    def _clear_up(self) -> None:
+        """Finish or undo what a killed process had begun."""
+        for old in self._named(f"{_OLD}*"):
+            target = old.with_name(old.name.removeprefix(_OLD))
+            if not target.exists():
+                old.rename(target)
+        hidden = [path for kind in (_OLD, ".step-", ".best-") for path in self._named(f"{kind}*")]
+        for left_over in hidden + self._named("best-*")[:-1]:
+            shutil.rmtree(left_over, ignore_errors=True)
 
     def _compare(self, state: dict[str, Any], path: Path) -> None:
         saved = state.get("identity", {})
@@ -147,6 +210,7 @@ class Checkpoints:
 
         All workers call this together.
         """
+        self.wait()
         self._workers.wait()  # until the chief has written it
         best = self._named("best-*")
         return self._read(best[-1]) if best else None
@@ -159,36 +223,81 @@ class Checkpoints:
     def _name(step: int) -> str:
         return f"step-{step:09d}"
 
-    def _drop(self, path: Path) -> None:
-        if self._workers.is_chief:
-            shutil.rmtree(path, ignore_errors=True)
-
     def _named(self, pattern: str) -> list[Path]:
         return sorted(path for path in self.folder.glob(pattern) if path.is_dir())
 
-    def _write(self, name: str, state: dict[str, Any]) -> Path:
+    def _write(self, snapshot: Snapshot, state: str, best: bool) -> None:
+        path: Path | None = None
+        for kind in ("best", "step") if best else ("step",):
+            path = self._write_one(f"{kind}-{snapshot.step:09d}", snapshot, state, twin=path)
+        dropped = self._named("step-*")[: -self.keep]
+        if best:
+            dropped += [p for p in self._named("best-*") if p.name != f"best-{snapshot.step:09d}"]
+        for old in dropped:
+            shutil.rmtree(old, ignore_errors=True)
+
+    def _write_one(self, name: str, snapshot: Snapshot, state: str, twin: Path | None) -> Path:
+        """Write a folder; `twin` is one with the same weights, if there is any."""
         target = self.folder / name
-        if not self._workers.is_chief:
-            return target
         hidden = self.folder / f".{name}-{uuid.uuid4().hex[:8]}"
         try:
             hidden.mkdir(parents=True)
-            self._checkpoint.write(str(hidden / "weights"))
-            with (hidden / _STATE).open("w", encoding="utf-8") as file:
-                json.dump(state | {"step": self.step(), "identity": self._identity}, file)
-                file.flush()
-                os.fsync(file.fileno())
-            shutil.rmtree(target, ignore_errors=True)
-            hidden.rename(target)
+            if twin is None or not _link_weights(twin, hidden):
+                snapshot.write(hidden / _WEIGHTS)
+            (hidden / _STATE).write_text(state, encoding="utf-8")
+            for path in (*hidden.iterdir(), hidden):
+                _sync(path)
+            self._replace(target, hidden)
         finally:
             shutil.rmtree(hidden, ignore_errors=True)
         return target
 
+    def _replace(self, target: Path, hidden: Path) -> None:
+        # The old one goes when the new one is there: it may be the only one.
+        old = target.with_name(f"{_OLD}{target.name}")
+        if target.exists():
+            target.rename(old)
+        hidden.rename(target)
+        _sync(self.folder)
+        shutil.rmtree(old, ignore_errors=True)
+
     def _read(self, path: Path) -> dict[str, Any] | None:
         try:
             state = json.loads((path / _STATE).read_text(encoding="utf-8"))
-            status = self._checkpoint.read(str(path / "weights"))
-            status.assert_existing_objects_matched()
+            Snapshot.restore(self._model, path / _WEIGHTS)
+        except InputError:
+            raise
         except _DAMAGE:
             return None
         return state
+
+
+def _build_optimizer(model: keras.Model) -> None:
+    if not model.weights:
+        raise ValueError(f"a model must be built before it is saved or restored. Received: {model}")
+    optimizer = getattr(model.optimizer, "inner_optimizer", model.optimizer)
+    # Keras's legacy optimizers call it otherwise.
+    build = getattr(optimizer, "build", None) or optimizer._create_all_weights
+    with model.distribute_strategy.scope():
+        build(model.trainable_variables)
+
+
+def _link_weights(source: Path, folder: Path) -> bool:
+    """Give weights a second name; False where the disk knows no such thing."""
+    try:
+        for path in source.glob(f"{_WEIGHTS}.*"):
+            os.link(path, folder / path.name)
+    except OSError:
+        for path in folder.iterdir():
+            path.unlink()
+        return False
+    return True
+
+
+def _sync(path: Path) -> None:
+    """Have the disk hold a file, or a folder's names."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -24,6 +24,9 @@ def flops_per_token(model: keras.Model, sequence_length: int) -> float:
         model: with `config` of a GPT-2 or BERT.
         sequence_length: positions of a row.
 
+    Returns:
+        the number, for a model that trains as a whole: frozen weights would cost less.
+
     Reference:
         Chowdhery et al., PaLM, 2022, arXiv:2204.02311, appendix B.
     """

@@ -32,6 +32,7 @@ def train_language_model(
     patience: int | None = None,
     keep: int = 2,
     checkpoint_minutes: float = 5.0,
+    checkpoint_steps: int | None = None,
     measured_within: Callable[[], AbstractContextManager[None]] = nullcontext,
     profiled_steps: tuple[int, int] | None = None,
     hyperparameters: Mapping[str, Any] | None = None,
@@ -51,6 +52,7 @@ def train_language_model(
         patience: epochs without a better loss after which training ends.
         keep: newest checkpoints to keep, besides the best.
         checkpoint_minutes: between checkpoints within an epoch.
+        checkpoint_steps: optimizer steps between them as well; None for minutes alone.
         measured_within: gives a context to measure in, such as the average of the weights.
         profiled_steps: first and last step that TensorFlow's profiler records, counted from 1.
         hyperparameters: name → value, for TensorBoard's table of runs.
@@ -95,6 +97,7 @@ def train_language_model(
         patience=patience,
         keep=keep,
         checkpoint_minutes=checkpoint_minutes,
+        checkpoint_steps=checkpoint_steps,
         rows_of=plan.block_starts,
         callbacks=callbacks,
         identity={

@@ -53,6 +53,7 @@ def train(
     identity: Mapping[str, str] | None = None,
     keep: int = 2,
     checkpoint_minutes: float = 5.0,
+    checkpoint_steps: int | None = None,
     rows_of: Callable[[int], Iterable[int]] | None = None,
     callbacks: Sequence[keras.callbacks.Callback] = (),
 ) -> Trained:
@@ -75,6 +76,7 @@ def train(
             vocabulary: name → value.
         keep: newest checkpoints to keep, besides the best.
         checkpoint_minutes: between checkpoints within an epoch.
+        checkpoint_steps: optimizer steps between them as well; None for minutes alone.
         rows_of: step → ids of the rows it reads, for messages about a bad step.
         callbacks: more of them, such as `TensorBoardLog`.
 
@@ -96,7 +98,9 @@ def train(
     checkpoints = Checkpoints(
         run_dir / "checkpoints", model, keep=keep, identity=identity, workers=workers
     )
-    saver = SaveCheckpoints(checkpoints, minutes=checkpoint_minutes, patience=patience)
+    saver = SaveCheckpoints(
+        checkpoints, minutes=checkpoint_minutes, steps=checkpoint_steps, patience=patience
+    )
     state = checkpoints.restore_latest()
     if state is not None:
         saver.restore(state)
@@ -106,7 +110,7 @@ def train(
         first_step=first_step, total_steps=total_steps, tokens_per_step=tokens_per_step
     )
     guard = StepGuard(batches, run_dir if workers.is_chief else None, rows_of=rows_of)
-    with progress:
+    with progress, checkpoints:
         signal_number = fit_steps(
             model,
             batches,

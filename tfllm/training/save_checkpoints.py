@@ -14,7 +14,7 @@ __all__ = ["SaveCheckpoints"]
 
 
 class SaveCheckpoints(keras.callbacks.Callback):
-    """Saves every few minutes and when told to, and keeps the best epoch's weights apart.
+    """Saves every few steps or minutes and when told to; keeps the best epoch's weights apart.
 
     What it has seen is part of the checkpoint, so that a resumed run stops where the
     uninterrupted one would.
@@ -26,13 +26,19 @@ class SaveCheckpoints(keras.callbacks.Callback):
     """
 
     def __init__(
-        self, checkpoints: Checkpoints, *, minutes: float = 5.0, patience: int | None = None
+        self,
+        checkpoints: Checkpoints,
+        *,
+        minutes: float = 5.0,
+        steps: int | None = None,
+        patience: int | None = None,
     ) -> None:
         """Prepare.
 
         Args:
             checkpoints: where to.
             minutes: between saves within an epoch.
+            steps: save after each multiple of so many optimizer steps as well; None for never.
             patience: epochs without a lower loss after which `out_of_patience` is true; None for
                 never.
         """
@@ -41,8 +47,11 @@ class SaveCheckpoints(keras.callbacks.Callback):
         self._supports_tf_logs = True
         self._checkpoints = checkpoints
         self._seconds = 60.0 * minutes
+        self._steps = steps
         self._patience = patience
         self._saved_at = time.monotonic()
+        self._first_step = 0
+        self._is_better = False
         self.best = math.inf
         self.epochs_without_better = 0
         self.compared_at = 0
@@ -59,22 +68,32 @@ class SaveCheckpoints(keras.callbacks.Callback):
         return self._patience is not None and self.epochs_without_better >= self._patience
 
     def compare(self, loss: float) -> None:
-        """Hold an epoch's validation loss against the best; keep the weights if it is better."""
+        """Hold an epoch's validation loss against the best.
+
+        If it is better, the next `save` keeps the weights.
+        """
         self.compared_at = self._checkpoints.step()
-        if loss < self.best:
+        self._is_better = loss < self.best
+        if self._is_better:
             self.best, self.epochs_without_better = loss, 0
-            self._checkpoints.save_best(self._state())
         else:
             self.epochs_without_better += 1
 
     def save(self) -> None:
-        """Write a checkpoint now."""
-        self._checkpoints.save(self._state())
+        """Take a checkpoint now; training may go on while its files are written."""
+        self._checkpoints.start_saving(self._state(), best=self._is_better)
+        self._is_better = False
         self._saved_at = time.monotonic()
 
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Count from the optimizer's step: to read it at each step would make a GPU wait."""
+        self._first_step = self._checkpoints.step()
+
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
-        """Save if the last time is long ago."""
-        if time.monotonic() - self._saved_at >= self._seconds:
+        """Save if it is time."""
+        step = self._first_step + batch + 1
+        due = self._steps is not None and step % self._steps == 0
+        if due or time.monotonic() - self._saved_at >= self._seconds:
             self.save()
 
     def _state(self) -> dict[str, Any]:
