@@ -141,6 +141,9 @@ def main(config: Config, run: cli.Run) -> None:
     train = blocks(config, tokenizer, corpus.train, seed=config.seed)
     validation = blocks(config, tokenizer, corpus.validation)
     run.say(f"Text {corpus.name}: {train}. Held out: {validation}.")
+    # What was read, and where rows are skipped or cut, how many.
+    counts = train.store.arrays.manifest.counts
+    run.metrics |= {f"train_{name}": count for name, count in counts.items()}
     if cleaner:
         run.say(cleaner.text(examples=config.dry_run))
         run.metrics |= cleaner.removed()
