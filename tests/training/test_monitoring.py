@@ -59,8 +59,8 @@ def test_too_many_steps_in_a_row_end_the_run_and_keep_the_batch(model, tmp_path)
     with pytest.raises(InputError, match=r"at step 10: .* of the last 4 steps") as caught:
         fit(model, batches, 20, guard)
     assert "rows 9, 109" in str(caught.value)
-    saved = np.load(tmp_path / "bad-batch-step-10.npz")
-    assert np.isnan(saved["weights"]).all() and saved["input_ids"].shape == (4, 6)
+    with np.load(tmp_path / "bad-batch-step-10.npz") as saved:
+        assert np.isnan(saved["weights"]).all() and saved["input_ids"].shape == (4, 6)
     assert guard.skipped == 5
 
 
