@@ -69,6 +69,8 @@ class Config(cli.CommonConfig):
         cli.require(rank is None or rank >= 1, "lora_rank", rank, "must be at least 1")
         cli.require(rank is None or bool(self.pretrained), "lora_rank", rank, "needs --pretrained")
         cli.require(self.lora_alpha > 0, "lora_alpha", self.lora_alpha, "must be above 0")
+        unused = rank is None and self.lora_targets != Config.lora_targets
+        cli.require(not unused, "lora_targets", " ".join(self.lora_targets), "needs --lora_rank")
         most = length
         if self.pretrained:
             most = gpt2_sizes.positions_of_pretrained(self.pretrained)

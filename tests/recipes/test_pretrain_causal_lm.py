@@ -265,6 +265,8 @@ class TestBadInput:
             *train, "--num_heads", 5
         )
         assert "--dropout must be at least 0" in refused(*train, "--dropout", 1.5)
+        assert "--lora_targets needs --lora_rank" in refused(*train, "--lora_targets", "c_attn")
+        assert "--lora_rank must be at least 1" in refused(*train, "--lora_rank", 0)
         assert "--vocabulary_size is below 257" in refused(*train, "--vocabulary_size", 100)
         assert "multiple of --accumulate_steps 3" in refused(*train, "--accumulate_steps", 3)
         assert "--max_new_tokens must be at least 1 and" in refused(*train, "--max_new_tokens", 99)
