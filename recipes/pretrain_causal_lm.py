@@ -11,14 +11,14 @@ shared Xeon on 2026-11-23: 2.20 bits per byte on held-out documents, where gzip 
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import functools
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
-from tfllm import cli, data, export, metrics, serving, text, training
+from tfllm import cli, data, export, metrics, models, serving, text, training
 from tfllm.data import cleaning
 from tfllm.models import gpt2_sizes
 
@@ -49,12 +49,6 @@ class Config(cli.CommonConfig):
     """Tokens of a completion, in samples and in the bundle. Default: 48, or half the positions."""
     temperature: float = 0.7
     """Of the bundle's default signature; 0 takes the likeliest token."""
-    lora_rank: int | None = None
-    """Train low-rank adapters of this rank on --pretrained's projections, and nothing else."""
-    lora_alpha: float = 16.0
-    """Adapters are scaled by --lora_alpha / --lora_rank."""
-    lora_targets: tuple[str, ...] = ("c_attn", "c_proj", "c_fc")
-    """Projections that get adapters."""
     clean: bool = False
     """Repair Unicode, drop duplicates and what Gopher's rules call no prose, before training."""
 
@@ -65,12 +59,6 @@ class Config(cli.CommonConfig):
         words, length, new = self.vocabulary_size, self.sequence_length, self.max_new_tokens
         cli.require(words >= 257, "vocabulary_size", words, "is below 257")
         cli.require(self.temperature >= 0, "temperature", self.temperature, "must not be negative")
-        rank = self.lora_rank
-        cli.require(rank is None or rank >= 1, "lora_rank", rank, "must be at least 1")
-        cli.require(rank is None or bool(self.pretrained), "lora_rank", rank, "needs --pretrained")
-        cli.require(self.lora_alpha > 0, "lora_alpha", self.lora_alpha, "must be above 0")
-        unused = rank is None and self.lora_targets != Config.lora_targets
-        cli.require(not unused, "lora_targets", " ".join(self.lora_targets), "needs --lora_rank")
         most = length
         if self.pretrained:
             most = gpt2_sizes.positions_of_pretrained(self.pretrained)
@@ -99,8 +87,6 @@ def main(config: Config, run: cli.Run) -> None:
     # 2. Seed and devices
     run.say("Starting TensorFlow …")
     from tfllm import optimization
-    from tfllm.generation import Sampling
-    from tfllm.models import CausalLM, apply_lora, merge_lora, save_adapters
 
     training.set_seed(config.seed)
     training.set_precision(config.precision)
@@ -115,28 +101,8 @@ def main(config: Config, run: cli.Run) -> None:
     for part, documents in corpus.parts():
         data.check_length(documents, tokenizer, config.sequence_length + 1, part)
     with strategy.scope():
-        if config.pretrained:
-            model = CausalLM.from_pretrained(config.pretrained, seed=config.seed)
-            if config.lora_rank:
-                targets = config.lora_targets
-                share = apply_lora(
-                    model, rank=config.lora_rank, alpha=config.lora_alpha, targets=targets
-                )
-                run.say(f"LoRA: {share}.")
-        else:
-            sizes = gpt2_sizes.small_gpt2_config(
-                tokenizer,
-                positions=config.sequence_length,
-                num_layers=config.num_layers,
-                num_heads=config.num_heads,
-                hidden_dim=config.hidden_dim,
-                dropout=config.dropout,
-            )
-            model = CausalLM.from_config(sizes, seed=config.seed)
-    sampling = Sampling(temperature=config.temperature, top_k=50)
-    signatures = model.signatures(
-        tokenizer, max_new_tokens=config.max_new_tokens, sampling=sampling
-    )
+        model = create_model(config, tokenizer, run)
+    signatures = signatures_of(model, config, tokenizer)
     run.say(f"Model: {model.config.n_layer} layers, {model.count_params():,} parameters.")
 
     # 4. Data: each part is one stream of tokens on disk, cut into blocks
@@ -150,29 +116,19 @@ def main(config: Config, run: cli.Run) -> None:
         run.say(cleaner.text(examples=config.dry_run))
         run.metrics |= cleaner.removed()
     total_steps = config.total_steps(train.steps_per_epoch)
-    schedule = optimization.learning_rate_schedule(
-        config.learning_rate_schedule,
-        config.learning_rate or (5e-5 if config.pretrained else 2.5e-3),
-        warmup_steps=config.warmup_steps,
-        total_steps=total_steps,
-        final_fraction=0.1,
-    )
+    peak = config.learning_rate or (5e-5 if config.pretrained else 2.5e-3)
     with strategy.scope():
-        optimizer = optimization.adamw(
-            schedule,
-            model.trainable_variables,
-            weight_decay=config.weight_decay,
-            clip_norm=config.clip_norm,
-            average_momentum=config.average_momentum,
+        optimizer = optimization.create_optimizer(
+            model, peak, total_steps=total_steps, **config.optimizer_options()
         )
-        model.compile(optimizer, accumulate_steps=config.accumulate_steps)
+        model.compile(
+            optimizer, accumulate_steps=config.accumulate_steps, jit_compile=config.xla or None
+        )
     if config.dry_run:
         row = train.batch(0)[0]["input_ids"][0]
         run.say(f"First row: {tokenizer.fast.decode(row, skip_special_tokens=False)!r}")
         with tempfile.TemporaryDirectory() as folder:
-            export.export_bundle(
-                signatures, folder, bundle_name, modules=[model, tokenizer], probes=model.probes()
-            )
+            publish(signatures, folder, bundle_name, model, tokenizer)
         run.say("The untrained model exports, and its bundle answers as the model does.")
         run.say(f"{training.estimate(model, train.dataset).text(total_steps)}.")
         return
@@ -182,9 +138,7 @@ def main(config: Config, run: cli.Run) -> None:
     measure = functools.partial(
         metrics.language_model, tokens=validation.targets, text_bytes=validation.text_bytes
     )
-    weights_to_use: Callable[[], contextlib.AbstractContextManager[None]] = contextlib.nullcontext
-    if config.average_momentum is not None:
-        weights_to_use = functools.partial(optimization.average_in_place, model)
+    best_weights = optimization.weights_to_measure(model)
     with run.timed("train"):
         trained = training.train_language_model(
             model,
@@ -194,53 +148,78 @@ def main(config: Config, run: cli.Run) -> None:
             total_steps=total_steps,
             measure=measure,
             sample=lambda: (prompts[0][0], complete(signatures, prompts[0][0])),
-            patience=config.early_stopping_patience,
-            keep=config.keep_checkpoints,
-            checkpoint_minutes=config.checkpoint_minutes,
-            checkpoint_steps=config.checkpoint_steps,
-            measured_within=weights_to_use,
-            profiled_steps=config.steps_to_profile(),
-            hyperparameters=dataclasses.asdict(config),
+            measured_within=best_weights,
+            **config.run_options(),
         )
-    run.throughput = trained.tokens_per_second
-    run.metrics |= measure(trained.best_loss)
-    run.metrics |= {
-        "skipped_steps": trained.skipped_steps,
-        "peak_memory_mib": trained.peak_bytes / 2**20,
-    }
+    run.add(trained)
     run.metrics["gzip_bits_per_byte"] = metrics.gzip_bits_per_byte(corpus.validation)
     if corpus.test:
         test = blocks(config, tokenizer, corpus.test)
-        with weights_to_use():
+        with best_weights():
             loss = model.evaluate(test.dataset(), verbose=0, return_dict=True)["loss"]
         measured = metrics.language_model(loss, tokens=test.targets, text_bytes=test.text_bytes)
         run.metrics |= {f"test_{name}": value for name, value in measured.items()}
-
     if not run.is_chief:
         return
 
     # 6. Export, and try the bundle in a fresh process
     run.say("Exporting: the bundle is loaded back in a fresh process and compared …")
-    with run.timed("export"), weights_to_use():
+    with run.timed("export"), best_weights():
         if config.lora_rank:
             # An unfinished run that is resumed here may have got as far before.
-            save_adapters(model, run.directory / "adapters", overwrite=True)
-            merge_lora(model)
-            signatures = model.signatures(
-                tokenizer, max_new_tokens=config.max_new_tokens, sampling=sampling
-            )
+            models.save_adapters(model, run.directory / "adapters", overwrite=True)
+            models.merge_lora(model)
+            signatures = signatures_of(model, config, tokenizer)
         model.save_pretrained(run.directory / "model", tokenizer, overwrite=True)
-        bundle = export.export_bundle(
-            signatures,
-            config.export_dir,
-            bundle_name,
-            modules=[model, tokenizer],
-            probes=model.probes(),
-        )
+        bundle = publish(signatures, config.export_dir, bundle_name, model, tokenizer)
     run.export = str(bundle)
     run.say(f"\n{serving.completions_text(bundle, prompts)}\n")
     tensorboard = run.directory / "tensorboard"
     run.say(f"{serving.next_commands_text(bundle, tensorboard, prompts[0][0])}\n")
+
+
+def create_model(config: Config, tokenizer: text.Tokenizer, run: cli.Run) -> models.CausalLM:
+    """Load or create the model, and freeze what is not to be trained."""
+    if not config.pretrained:
+        sizes = gpt2_sizes.small_gpt2_config(
+            tokenizer,
+            positions=config.sequence_length,
+            num_layers=config.num_layers,
+            num_heads=config.num_heads,
+            hidden_dim=config.hidden_dim,
+            dropout=config.dropout,
+        )
+        return models.CausalLM.from_config(sizes, seed=config.seed)
+    model = models.CausalLM.from_pretrained(config.pretrained, seed=config.seed)
+    if config.freeze_layers is not None:
+        models.freeze_below(model, config.freeze_layers)
+        run.say(f"{models.trainable_share(model)}.")
+    if config.lora_rank:
+        run.say(f"LoRA: {models.apply_lora(model, **config.lora_options())}.")
+    return model
+
+
+def signatures_of(
+    model: models.CausalLM, config: Config, tokenizer: text.Tokenizer
+) -> dict[str, Any]:
+    """Give what the bundle serves."""
+    from tfllm.generation import Sampling
+
+    sampling = Sampling(temperature=config.temperature, top_k=50)
+    return model.signatures(tokenizer, max_new_tokens=config.max_new_tokens, sampling=sampling)
+
+
+def publish(
+    signatures: dict[str, Any],
+    folder: str,
+    name: str,
+    model: models.CausalLM,
+    tokenizer: text.Tokenizer,
+) -> Path:
+    """Export the model, proven, as the next version of a bundle."""
+    return export.export_bundle(
+        signatures, folder, name, modules=[model, tokenizer], probes=model.probes()
+    )
 
 
 def blocks(

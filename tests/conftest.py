@@ -2,9 +2,10 @@
 
 import os
 
-# Both are read when TensorFlow and transformers are first imported.
+# They are read when TensorFlow and transformers are first imported.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
 
 import pytest
 from hypothesis import settings

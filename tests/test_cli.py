@@ -132,6 +132,15 @@ def test_a_defect_keeps_its_traceback(start):
         (["--seed", "-1"], "--seed must be at least 0"),
         (["--profile_steps", "9-3"], "--profile_steps must look like 100-110, counted from 1"),
         (["--average_momentum", "1"], "--average_momentum must be above 0 and below 1"),
+        (["--warmup_fraction", "1"], "--warmup_fraction must be at least 0 and below 1"),
+        (
+            ["--warmup_fraction", "0.1", "--warmup_steps", "3"],
+            "--warmup_fraction and --warmup_steps exclude each other",
+        ),
+        (["--layer_decay", "1.1"], "--layer_decay must be above 0 and at most 1"),
+        (["--freeze_layers", "2"], "--freeze_layers freezes what nobody has trained"),
+        (["--lora_rank", "2"], "--lora_rank needs --pretrained"),
+        (["--lora_dropout", "0.1"], "--lora_dropout needs --lora_rank"),
         (["--validation", "a.txt"], "--validation and --test need --train"),
     ],
 )

@@ -97,3 +97,32 @@ def test_a_loss_that_is_no_number_says_so():
     hidden, table, targets, weights = example(3)
     loss = losses.linear_cross_entropy(hidden * np.nan, table, targets, weights + 1.0)
     assert np.isnan(loss)
+
+
+@pytest.mark.parametrize("rows", [0, 1, 5, 300, 1000])
+def test_equal_chunks_give_the_same(rows, monkeypatch):
+    monkeypatch.setattr(losses, "_CHUNK_ELEMENTS", 7 * 128)
+    rng = np.random.default_rng(rows)
+    hidden = tf.constant(rng.normal(size=(rows, 3)), tf.float32)
+    table = tf.constant(rng.normal(size=(7, 3)), tf.float32)
+    targets, weights = rng.integers(0, 7, rows), rng.random(rows).astype(np.float32)
+    found = []
+    for equal in (False, True):
+        for signature in ([rows, 3], [None, 3]):
+
+            @tf.function(input_signature=[tf.TensorSpec(signature), tf.TensorSpec([7, 3])])
+            def loss_and_gradients(hidden, table, equal=equal):
+                with tf.GradientTape() as tape:
+                    tape.watch([hidden, table])
+                    loss = losses.linear_cross_entropy(
+                        hidden, table, targets, weights, equal_chunks=equal
+                    )
+                plain = losses.linear_cross_entropy(
+                    hidden, table, targets, weights, differentiable=False, equal_chunks=equal
+                )
+                return loss, plain, *tape.gradient(loss, [hidden, table])
+
+            found.append(loss_and_gradients(hidden, table))
+    for other in found[1:]:
+        for a, b in zip(found[0], other, strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5)

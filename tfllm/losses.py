@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import tensorflow as tf
 
@@ -24,6 +25,7 @@ def linear_cross_entropy(
     weights: tf.Tensor,
     *,
     differentiable: bool = True,
+    equal_chunks: bool = False,
 ) -> tf.Tensor:
     """Sum of weighted cross-entropies of `hidden @ tableᵀ` against `targets`, in nats.
 
@@ -37,6 +39,8 @@ def linear_cross_entropy(
         targets: `<int>[rows]`, ids in `[0, vocabulary_size)`.
         weights: `<float>[rows]`.
         differentiable: False where no gradient will be asked for; the work for it is left out.
+        equal_chunks: fill the last chunk with rows of weight 0, so that all have one shape, as XLA
+            wants it.
 
     Returns:
         `<float32>[]`: `Σ weights · −log softmax(hidden @ tableᵀ)[targets]`, divided by nothing.
@@ -50,12 +54,15 @@ def linear_cross_entropy(
     hidden, table = tf.cast(hidden, tf.float32), tf.cast(table, tf.float32)
     weights = tf.cast(weights, tf.float32)
     targets = tf.convert_to_tensor(targets)
+    chunks = _Chunks.of(hidden, table, equal_chunks)
+    if equal_chunks:
+        hidden, targets, weights = (chunks.fill(t) for t in (hidden, targets, weights))
     if not differentiable:
-        return _loss_only(hidden, table, targets, weights)
+        return _loss_only(hidden, table, targets, weights, chunks)
 
     @tf.custom_gradient
     def summed(hidden: tf.Tensor, table: tf.Tensor) -> tuple[tf.Tensor, _Gradient]:
-        loss, by_hidden, by_table = _loss_and_gradients(hidden, table, targets, weights)
+        loss, by_hidden, by_table = _loss_and_gradients(hidden, table, targets, weights, chunks)
 
         def gradient(upstream: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
             return upstream * by_hidden, upstream * by_table
@@ -65,13 +72,44 @@ def linear_cross_entropy(
     return summed(hidden, table)
 
 
-def _rows_per_chunk(table: tf.Tensor) -> int:
-    return max(128, _CHUNK_ELEMENTS // int(table.shape[0]))
+class _Chunks(NamedTuple):
+    """How rows go through.
 
+    Attributes:
+        size: rows of a chunk.
+        count: chunks, `<int32>[]` where the number of rows is unknown.
+        equal: whether the last one is as large as the others.
+    """
 
-def _chunk_count(hidden: tf.Tensor, rows_per_chunk: int) -> tf.Tensor | int:
-    rows = hidden.shape[0] if hidden.shape[0] is not None else tf.shape(hidden)[0]
-    return (rows + rows_per_chunk - 1) // rows_per_chunk
+    size: int
+    count: tf.Tensor | int
+    equal: bool
+
+    @classmethod
+    def of(cls, rows: tf.Tensor, table: tf.Tensor, equal: bool) -> _Chunks:
+        """Take as many rows at once as logits may be alive."""
+        size = max(128, _CHUNK_ELEMENTS // int(table.shape[0]))
+        number = rows.shape[0]
+        if number is None:
+            return cls(size, (tf.shape(rows)[0] + size - 1) // size, equal)
+        count = -(-number // size)
+        if equal and count:
+            size = -(-number // count)  # hardly any row is added then
+        return cls(size, count, equal)
+
+    def fill(self, rows: tf.Tensor) -> tf.Tensor:
+        """Add rows of zeros until the last chunk is full."""
+        number = rows.shape[0] if rows.shape[0] is not None else tf.shape(rows)[0]
+        missing = self.count * self.size - number
+        filled = tf.pad(rows, [[0, missing], *[[0, 0]] * (rows.shape.rank - 1)])
+        return tf.ensure_shape(filled, [None, *rows.shape[1:]])
+
+    def take(self, rows: tf.Tensor, i: tf.Tensor) -> tf.Tensor:
+        """Give chunk i."""
+        if self.equal:  # XLA wants to know the size
+            begin = [i * self.size] + [0] * (rows.shape.rank - 1)
+            return tf.slice(rows, begin, [self.size, *rows.shape[1:]])
+        return rows[i * self.size : (i + 1) * self.size]
 
 
 def _chunk_losses(
@@ -96,18 +134,14 @@ def _chunk_losses(
 
 
 def _loss_only(
-    hidden: tf.Tensor, table: tf.Tensor, targets: tf.Tensor, weights: tf.Tensor
+    hidden: tf.Tensor, table: tf.Tensor, targets: tf.Tensor, weights: tf.Tensor, chunks: _Chunks
 ) -> tf.Tensor:
-    rows_per_chunk = _rows_per_chunk(table)
-    chunks = _chunk_count(hidden, rows_per_chunk)
-
     def one_chunk(i: tf.Tensor, loss: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        span = slice(i * rows_per_chunk, (i + 1) * rows_per_chunk)
-        losses, _ = _chunk_losses(hidden[span], table, targets[span])
-        return i + 1, loss + tf.reduce_sum(losses * weights[span])
+        losses, _ = _chunk_losses(chunks.take(hidden, i), table, chunks.take(targets, i))
+        return i + 1, loss + tf.reduce_sum(losses * chunks.take(weights, i))
 
     _, loss = tf.while_loop(
-        lambda i, _: i < chunks,
+        lambda i, _: i < chunks.count,
         one_chunk,
         (tf.constant(0), tf.constant(0.0)),
         parallel_iterations=1,
@@ -116,7 +150,7 @@ def _loss_only(
 
 
 def _loss_and_gradients(
-    hidden: tf.Tensor, table: tf.Tensor, targets: tf.Tensor, weights: tf.Tensor
+    hidden: tf.Tensor, table: tf.Tensor, targets: tf.Tensor, weights: tf.Tensor, chunks: _Chunks
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
     """Loss `[]`, its gradient by `hidden` `[rows, dim]` and by `table` `[words, dim]`."""
 
@@ -134,25 +168,25 @@ def _loss_and_gradients(
     def without_targets(by_table: tf.Tensor) -> tf.Tensor:
         return tf.tensor_scatter_nd_sub(by_table, targets[:, None], weights[:, None] * hidden)
 
-    rows_per_chunk = _rows_per_chunk(table)
-    chunks = _chunk_count(hidden, rows_per_chunk)
-    if isinstance(chunks, int) and chunks <= 1:
+    if isinstance(chunks.count, int) and chunks.count <= 1:
         loss, by_hidden, by_table = one_chunk(hidden, targets, weights)
         return loss, by_hidden, without_targets(by_table)
 
     pieces = tf.TensorArray(
-        tf.float32, size=chunks, infer_shape=False, element_shape=[None, hidden.shape[-1]]
+        tf.float32,
+        size=chunks.count,
+        infer_shape=False,
+        element_shape=[chunks.size if chunks.equal else None, hidden.shape[-1]],
     )
 
     def next_chunk(
         i: tf.Tensor, total: tf.Tensor, pieces: tf.TensorArray, by_table: tf.Tensor
     ) -> tuple[tf.Tensor, tf.Tensor, tf.TensorArray, tf.Tensor]:
-        span = slice(i * rows_per_chunk, (i + 1) * rows_per_chunk)
-        loss, by_states, more = one_chunk(hidden[span], targets[span], weights[span])
+        loss, by_states, more = one_chunk(*(chunks.take(t, i) for t in (hidden, targets, weights)))
         return i + 1, total + loss, pieces.write(i, by_states), by_table + more
 
     _, loss, pieces, by_table = tf.while_loop(
-        lambda i, *_: i < chunks,
+        lambda i, *_: i < chunks.count,
         next_chunk,
         (tf.constant(0), tf.constant(0.0), pieces, tf.zeros_like(table)),
         parallel_iterations=1,

@@ -70,13 +70,18 @@ def measured(ends: list[float], begun: float, length: int) -> dict[str, float]:
 
 def run_tfllm(length: int, steps: int) -> dict[str, float]:
     begun = time.perf_counter()
+    from tfllm.cli.command_line import prepare_environment
+
+    prepare_environment()  # as each recipe does
     import tensorflow as tf
-    from transformers import GPT2Config
 
     from tfllm import optimization
     from tfllm.models import CausalLM
 
-    model = CausalLM.from_config(gpt2_config(GPT2Config, length))
+    model_class = CausalLM  # before transformers' own import, which it makes lighter
+    from transformers import GPT2Config
+
+    model = model_class.from_config(gpt2_config(GPT2Config, length))
     optimizer = optimization.adamw(1e-4, model.trainable_variables, weight_decay=0.01)
     model.compile(optimizer)
     ids = token_batches(length, steps)

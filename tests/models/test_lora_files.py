@@ -129,7 +129,7 @@ def test_bert_with_and_without_a_head(tmp_path):
 def test_a_folder_that_exists_is_kept(untied, tmp_path):
     with pytest.raises(InputError, match="no adapters to save"):
         save_adapters(untied, tmp_path / "a")
-    apply_lora(untied, rank=1, alpha=1)
+    apply_lora(untied, rank=1, alpha=1, targets=["c_attn"])
     save_adapters(untied, tmp_path / "a")
     with pytest.raises(InputError, match="exists already"):
         save_adapters(untied, tmp_path / "a")
@@ -140,7 +140,7 @@ def test_a_folder_that_exists_is_kept(untied, tmp_path):
 @pytest.fixture
 def saved(untied, tmp_path) -> Path:
     model = twin(untied)
-    apply_lora(model, rank=3, alpha=6)
+    apply_lora(model, rank=3, alpha=6, targets=["c_attn"])
     save_adapters(model, tmp_path / "a")
     return tmp_path / "a"
 
@@ -216,7 +216,7 @@ def test_adapters_of_a_deeper_base_another_family_and_another_head(tiny_config, 
         load_adapters(bert, saved)
     tiny_config.tie_word_embeddings = False
     model = CausalLM.from_config(tiny_config)
-    apply_lora(model, rank=3, alpha=6, heads=["lm_head"])
+    apply_lora(model, rank=3, alpha=6, targets=["c_attn"], heads=["lm_head"])
     save_adapters(model, tmp_path / "b")
     tiny_config.vocab_size = 29
     with pytest.raises(InputError, match=r"\[23, 8\]}, and this model's has .*\[29, 8\]"):
@@ -227,7 +227,7 @@ def test_adapters_of_a_deeper_base_another_family_and_another_head(tiny_config, 
 
 
 def test_adapters_that_the_model_has_must_be_the_same(untied, saved):
-    apply_lora(untied, rank=3, alpha=7)
+    apply_lora(untied, rank=3, alpha=7, targets=["c_attn"])
     with pytest.raises(InputError, match="2 adapters of rank 3 and alpha 7, and .* alpha 6"):
         load_adapters(untied, saved)
 

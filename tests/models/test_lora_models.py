@@ -141,7 +141,7 @@ def test_berts_projections_are_what_they_are_called():
 def test_share_by_hand(tiny_model):
     before = trainable_share(tiny_model)
     assert before.trainable == before.total == 23 * 8 + 24 * 8 + 2 * (4 * 8 + 3 * 8 * 8 + 24 + 8 * 8 + 8 + 8 * 32 + 32 + 32 * 8 + 8) + 16  # fmt: skip # noqa: E501
-    share = apply_lora(tiny_model, rank=2, alpha=2)
+    share = apply_lora(tiny_model, rank=2, alpha=2, targets=["c_attn"])
     assert share == (2 * 2 * (8 + 24), before.total + 128)
     assert share.share == 128 / (before.total + 128)
     line = str(TrainableShare(294_912, 124_734_720))
@@ -182,9 +182,9 @@ def test_families_and_states_that_are_refused(tiny_model):
         apply_lora(keras.Sequential(), rank=2, alpha=4)
     with pytest.raises(InputError, match="no adapters to merge"):
         merge_lora(tiny_model)
-    apply_lora(tiny_model, rank=2, alpha=4)
+    apply_lora(tiny_model, rank=2, alpha=4, targets=["c_attn"])
     with pytest.raises(InputError, match="has adapters already"):
-        apply_lora(tiny_model, rank=2, alpha=4)
+        apply_lora(tiny_model, rank=2, alpha=4, targets=["c_attn"])
     assert len(adapters_of(tiny_model)) == 2
 
 
@@ -192,8 +192,8 @@ def test_a_head_trains_only_where_it_is_named(tiny_config):
     tiny_config.tie_word_embeddings = False
     frozen, kept = CausalLM.from_config(tiny_config), CausalLM.from_config(tiny_config)
     order = [w.name for w in kept.weights]
-    apply_lora(frozen, rank=2, alpha=4)
-    apply_lora(kept, rank=2, alpha=4, heads=["lm_head"])
+    apply_lora(frozen, rank=2, alpha=4, targets=["c_attn"])
+    apply_lora(kept, rank=2, alpha=4, targets=["c_attn"], heads=["lm_head"])
     assert len(frozen.trainable_weights) == 4 and trained_heads(frozen) == {}
     assert len(kept.trainable_weights) == 5 and trained_heads(kept) == {"lm_head": kept.lm_head}
     for model in (frozen, kept):
@@ -214,7 +214,7 @@ def test_a_head_that_is_a_layer():
 def test_a_backbone_alone_leaves_the_head_to_its_owner(tiny_config):
     tiny_config.tie_word_embeddings = False
     model = CausalLM.from_config(tiny_config)
-    apply_lora(model.backbone, rank=2, alpha=4)
+    apply_lora(model.backbone, rank=2, alpha=4, targets=["c_attn"])
     assert model.lm_head is model.trainable_weights[-1] and len(model.trainable_weights) == 5
 
 
@@ -225,7 +225,7 @@ def test_keras_graphs_from_before_are_not_used_after(tiny_model):
         return tiny_model.evaluate(IDS, IDS, verbose=0)
 
     plain = loss()
-    apply_lora(tiny_model, rank=2, alpha=4)
+    apply_lora(tiny_model, rank=2, alpha=4, targets=["c_attn"])
     train_by_hand(tiny_model)
     adapted = loss()
     assert abs(adapted - plain) > 1e-3

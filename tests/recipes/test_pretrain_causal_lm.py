@@ -122,10 +122,29 @@ def test_going_on_from_a_pretrained_folder(recipe, tmp_path, nano_gpt2):
     assert 0 < difference < 0.1
 
 
+def test_lower_layers_stay_and_others_learn_slower(recipe, tmp_path, nano_gpt2):
+    train = write_corpus(tmp_path / "a.txt", 1)
+    flags = ["--train", train, "--pretrained", nano_gpt2, "--sequence_length", 16, "--xla"]
+    flags += ["--freeze_layers", 0, "--layer_decay", 0.5, "--warmup_fraction", 0.5]
+    done = recipe(NAME, *flags, "--max_steps", 2, "--learning_rate", 0.01)
+    assert re.search(r"[\d,]+ of [\d,]+ parameters train", done.out)
+    before = CausalLM.from_pretrained(nano_gpt2)
+    after = CausalLM.from_pretrained(tmp_path / "runs" / NAME / "model")
+    for a, b in zip(before.weights, after.weights, strict=True):
+        frozen = any(part in a.name for part in ("/wte/", "/wpe/"))
+        assert np.array_equal(a.numpy(), b.numpy()) == frozen, a.name
+    flags += ["--max_steps", 2]
+    error = recipe(NAME, *flags, "--freeze_layers", 1).err
+    assert "--layer_decay 0.5 would slow nothing down" in error
+    error = recipe(NAME, *flags, "--profile_steps", "5-9").err
+    assert "--profile_steps 5-9 lies beyond the end of the run, which has 2 steps" in error
+
+
 def test_adapters_and_an_average_end_in_the_export(recipe, tmp_path, nano_gpt2):
     train = write_corpus(tmp_path / "a.txt", 1)
     flags = ["--train", train, "--pretrained", nano_gpt2, "--sequence_length", 16]
     flags += ["--lora_rank", 2, "--average_momentum", 0.9, "--strategy", "mirrored"]
+    flags += ["--lora_dropout", 0.1, "--lora_targets", "c_attn", "mlp.c_proj"]
     done = recipe(NAME, *flags, "--max_steps", 4, "--learning_rate", 0.01)
     assert re.search(r"LoRA: [\d,]+ of [\d,]+ parameters train", done.out)
     run_dir = tmp_path / "runs" / NAME

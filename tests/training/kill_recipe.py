@@ -171,12 +171,12 @@ def train(arguments: argparse.Namespace, strategy) -> float:
 
     epochs = -(-arguments.steps // STEPS_PER_EPOCH)
 
-    def validate(epoch: int, step: int) -> float:
+    def validate(epoch: int, step: int) -> dict[str, float]:
         """Each epoch is better than the one before, the last one excepted."""
         loss = model.evaluate(batches(0, 2), verbose=0, return_dict=True)["loss"]
         if arguments.die == "validated" and step >= arguments.at_step:
             die()
-        return loss - epoch if epoch < epochs else loss
+        return {"loss": loss - epoch if epoch < epochs else loss}
 
     trained = training.train(
         model,
@@ -189,7 +189,7 @@ def train(arguments: argparse.Namespace, strategy) -> float:
         checkpoint_steps=2,
         callbacks=[SayStep()],
     )
-    return trained.best_loss
+    return trained.best["loss"]
 
 
 def create_network():

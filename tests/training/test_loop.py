@@ -17,7 +17,9 @@ from transformers import GPT2Config
 from tfllm import optimization, training
 from tfllm.errors import InputError, Interrupted
 from tfllm.models import CausalLM
+from tfllm.training.best_metric import BestMetric
 from tfllm.training.checkpoints import Checkpoints
+from tfllm.training.optimizer_identity import optimizer_identity
 from tfllm.training.snapshot import Snapshot
 
 TOTAL, PER_EPOCH = 11, 4
@@ -40,7 +42,7 @@ def create_model() -> CausalLM:
     return model
 
 
-def run(folder: Path, validate, *, patience: int | None = None, **how: int):
+def run(folder: Path, validate, *, patience: int | None = None, **how):
     model = create_model()
     trained = training.train(
         model,
@@ -60,8 +62,8 @@ def names_in(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
 
-def falling(epoch: int, step: int) -> float:
-    return 10.0 - epoch
+def falling(epoch: int, step: int) -> dict[str, float]:
+    return {"loss": 10.0 - epoch}
 
 
 class KillAt(keras.callbacks.Callback):
@@ -93,7 +95,7 @@ def assert_same(model: CausalLM, wanted: list[np.ndarray]) -> None:
 
 def test_a_whole_run(whole):
     _, _, trained = whole
-    assert trained.steps == TOTAL and trained.best_loss == 7.0
+    assert trained.steps == TOTAL and trained.best["loss"] == 7.0
     assert trained.tokens_per_second > 0
 
 
@@ -123,14 +125,14 @@ def test_stopped_and_resumed_equals_uninterrupted(
 
     model, trained = run(tmp_path / "parts", falling)
     assert f"Going on from step {step} of {TOTAL}" in capsys.readouterr().out
-    assert trained.best_loss == 7.0
+    assert trained.best["loss"] == 7.0
     assert_same(model, wanted)
 
 
 def test_the_best_epochs_weights_are_kept(tmp_path):
     losses = {1: 5.0, 2: 3.0, 3: math.nan}
-    model, trained = run(tmp_path, lambda epoch, step: losses[epoch])
-    assert trained.best_loss == 3.0
+    model, trained = run(tmp_path, lambda epoch, step: {"loss": losses[epoch]})
+    assert trained.best["loss"] == 3.0
     state = Checkpoints(tmp_path / "checkpoints", model).restore_best()
     assert state is not None and state["step"] == 8
     assert int(model.optimizer.iterations) == 8
@@ -139,6 +141,45 @@ def test_the_best_epochs_weights_are_kept(tmp_path):
         "step-000000008",
         "step-000000011",
     ]
+
+
+def test_what_is_best_is_said_by_a_named_metric(tmp_path):
+    seen = {1: 0.5, 2: 0.8, 3: 0.7}
+
+    def validate(epoch: int, step: int) -> dict[str, float]:
+        return {"loss": 10.0 - epoch, "accuracy": seen[epoch]}
+
+    metric = BestMetric.named("accuracy")
+    model, trained = run(tmp_path, validate, best_metric=metric, patience=2)
+    assert trained.best == {"loss": 8.0, "accuracy": 0.8}
+    assert int(model.optimizer.iterations) == 8
+    with pytest.raises(InputError, match="another best metric: 'accuracy', and now it is 'loss'"):
+        run(tmp_path, validate)
+    with pytest.raises(InputError, match="--best_metric f1 is not measured here. Give one of loss"):
+        run(tmp_path / "f1", validate, best_metric=BestMetric.named("f1"))
+
+
+def test_skipped_steps_are_counted_over_a_resume(whole, tmp_path):
+    folder, _, _ = whole
+    model = create_model()
+    model.skipped_counts = (3, 1)
+    checkpoints = Checkpoints(tmp_path, model)
+    checkpoints.save({})
+    again = create_model()
+    assert again.skipped_counts == (0, 0)
+    Checkpoints(tmp_path, again).restore_latest()
+    assert again.skipped_counts == (3, 1)
+
+
+def test_another_learning_rate_is_not_gone_on_with(tmp_path):
+    run(tmp_path, falling)
+    model = create_model()
+    schedule = optimization.warmup_cosine(0.02, total_steps=TOTAL)
+    model.compile(optimization.adamw(schedule, model.trainable_variables), accumulate_steps=2)
+    identity = {"best metric": "loss", **optimizer_identity(model.optimizer)}
+    checkpoints = Checkpoints(tmp_path / "checkpoints", model, identity=identity)
+    with pytest.raises(InputError, match=r"another optimizer's learning_rate: .*0\.01.*0\.02"):
+        checkpoints.restore_latest()
 
 
 def test_a_checkpoint_after_each_multiple_of_some_steps(tmp_path):
@@ -158,12 +199,12 @@ def test_a_checkpoint_after_each_multiple_of_some_steps(tmp_path):
 def test_patience_ends_a_run_and_a_resumed_one_too(tmp_path):
     calls = []
 
-    def rising(epoch: int, step: int) -> float:
+    def rising(epoch: int, step: int) -> dict[str, float]:
         calls.append(step)
-        return float(epoch)
+        return {"loss": float(epoch)}
 
     _, trained = run(tmp_path, rising, patience=1)
-    assert (trained.steps, trained.best_loss, calls) == (8, 1.0, [4, 8])
+    assert (trained.steps, trained.best["loss"], calls) == (8, 1.0, [4, 8])
     run(tmp_path, rising, patience=1)
     assert calls == [4, 8]
 
@@ -193,22 +234,22 @@ def test_killed_between_an_epochs_last_step_and_its_validation(whole, tmp_path):
                 shutil.rmtree(path)
         state_file = copy / "checkpoints" / f"step-{last:09d}" / "state.json"
         state = json.loads(state_file.read_text())
-        state_file.write_text(json.dumps(state | {"compared_at": 4, "best": 9.0}))
+        state_file.write_text(json.dumps(state | {"compared_at": 4, "best": {"loss": 9.0}}))
         seen = []
 
-        def validate(epoch: int, step: int, seen=seen) -> float:
+        def validate(epoch: int, step: int, seen=seen) -> dict[str, float]:
             seen.append((epoch, step))
             return falling(epoch, step)
 
         model, trained = run(copy, validate)
         assert seen == [(2, 8), (3, 11)][-1 if last == 11 else 0 :]
-        assert trained.best_loss == 7.0
+        assert trained.best["loss"] == 7.0
         assert_same(model, wanted)
 
 
 def test_a_run_that_diverged_is_refused(tmp_path):
     with pytest.raises(InputError, match="training diverged: after 11 steps"):
-        run(tmp_path, lambda epoch, step: math.nan)
+        run(tmp_path, lambda epoch, step: {"loss": math.nan})
 
 
 def test_another_text_is_not_gone_on_with(whole):

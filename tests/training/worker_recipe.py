@@ -101,7 +101,7 @@ def train_network(config: Config, run_dir: Path, strategy, *, dropout: float) ->
     trained = loop.train(
         model,
         batches,
-        lambda epoch, step: model.evaluate(held_out, verbose=0, return_dict=True)["loss"],
+        lambda epoch, step: model.evaluate(held_out, verbose=0, return_dict=True),
         run_dir=run_dir,
         total_steps=STEPS,
         steps_per_epoch=STEPS_PER_EPOCH,
@@ -110,7 +110,7 @@ def train_network(config: Config, run_dir: Path, strategy, *, dropout: float) ->
     )
     if this_worker() == 0:
         weights = [weight.numpy() for weight in (*model.weights, *model.optimizer.variables)]
-        np.savez(run_dir / "weights.npz", *weights, best=trained.best_loss)
+        np.savez(run_dir / "weights.npz", *weights, best=trained.best["loss"])
 
 
 def examples():

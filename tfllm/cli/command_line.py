@@ -18,7 +18,7 @@ from tfllm.cli.common_config import CommonConfig
 from tfllm.cli.run import Run
 from tfllm.errors import InputError, Interrupted
 
-__all__ = ["fail", "main", "parse"]
+__all__ = ["fail", "main", "parse", "prepare_environment"]
 
 _Config = TypeVar("_Config", bound=CommonConfig)
 _Any = TypeVar("_Any")
@@ -36,10 +36,7 @@ def main(config_type: type[_Config], recipe: Callable[[_Config, Run], None], fil
         recipe: takes the configuration and the run.
         file: the recipe's `__file__`, which names it.
     """
-    # TensorFlow prints a dozen lines when it starts; the user should see ours.
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
+    prepare_environment()
     path = Path(file)
     doc = sys.modules["__main__"].__doc__ if path.name in sys.argv[0] else None
     try:
@@ -65,6 +62,16 @@ def main(config_type: type[_Config], recipe: Callable[[_Config, Run], None], fil
         if _is_disk_full(error):
             fail(f"the disk is full: {str(error).splitlines()[0]}. Free space and run again")
         raise
+
+
+def prepare_environment() -> None:
+    """Set what TensorFlow and transformers read when they are imported, unless the user has."""
+    # TensorFlow prints a dozen lines when it starts; the user should see ours.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
+    # Or TensorFlow imports Keras 3 as well, which takes two seconds and is not used here.
+    os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
 
 
 def parse(

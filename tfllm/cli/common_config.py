@@ -5,15 +5,47 @@ from __future__ import annotations
 import dataclasses
 import math
 import re
-from typing import Any, Literal
+from typing import Any, Literal, TypedDict
 
 from tfllm.errors import InputError
 
-__all__ = ["CommonConfig", "require"]
+__all__ = ["CommonConfig", "LoraOptions", "OptimizerOptions", "RunOptions", "require"]
 
 ScheduleName = Literal["constant", "linear", "cosine", "inverse_square_root"]
 Precision = Literal["float32", "mixed_bfloat16", "mixed_float16"]
 StrategyName = Literal["auto", "one", "mirrored", "multi_worker"]
+
+
+class OptimizerOptions(TypedDict):
+    """Flags as `tfllm.optimization.create_optimizer` takes them."""
+
+    schedule: ScheduleName
+    warmup_steps: int | None
+    warmup_fraction: float | None
+    weight_decay: float
+    clip_norm: float
+    average_momentum: float | None
+    layer_decay: float | None
+
+
+class LoraOptions(TypedDict):
+    """Flags as `tfllm.models.apply_lora` takes them."""
+
+    rank: int
+    alpha: float
+    dropout: float
+    targets: tuple[str, ...] | None
+
+
+class RunOptions(TypedDict):
+    """Flags as `tfllm.training.train_in_folder` takes them."""
+
+    patience: int | None
+    keep: int
+    checkpoint_minutes: float
+    checkpoint_steps: int | None
+    profiled_steps: tuple[int, int] | None
+    hyperparameters: dict[str, Any]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,6 +80,8 @@ class CommonConfig:
     """Highest learning rate, reached at the end of the warm-up."""
     warmup_steps: int | None = None
     """Optimizer steps over which the learning rate rises from 0. Default: a tenth, at most 100."""
+    warmup_fraction: float | None = None
+    """The same as a share of all steps, in place of --warmup_steps."""
     learning_rate_schedule: ScheduleName = "cosine"
     """How the learning rate falls after the warm-up; cosine and linear end at a tenth."""
     weight_decay: float = 0.1
@@ -56,16 +90,30 @@ class CommonConfig:
     """Global norm that the gradients of a step are scaled down to."""
     average_momentum: float | None = None
     """Measure and export an exponential average of the weights, for example of 0.999 a step."""
+    layer_decay: float | None = None
+    """Each block learns at this share of the rate of the one above it, for example 0.9."""
+    freeze_layers: int | None = None
+    """Leave embeddings and so many of the lowest blocks as they are."""
+    lora_rank: int | None = None
+    """Train low-rank adapters of this rank on --pretrained's projections, and nothing below."""
+    lora_alpha: float = 16.0
+    """Adapters are scaled by --lora_alpha / --lora_rank."""
+    lora_dropout: float = 0.0
+    """Share of an adapter's inputs that training zeroes."""
+    lora_targets: tuple[str, ...] = ()
+    """Projections that get adapters, such as c_attn or query. Default: all of a block's."""
     sequence_length: int = 128
     """Tokens of a row."""
     precision: Precision = "float32"
     """Arithmetic of the layers; weights, losses and exported outputs stay float32."""
+    xla: bool = False
+    """Compile training steps with XLA: one device, rows of one length, a slower first step."""
     strategy: StrategyName = "auto"
     """Devices: auto takes all GPUs there are, or the workers of TF_CONFIG, else the CPU."""
     resume: Literal["auto", "never"] = "auto"
     """Whether an unfinished run in the run folder is continued."""
     early_stopping_patience: int | None = None
-    """Stop after so many epochs without a better validation loss."""
+    """Stop after so many epochs without a better validation."""
     checkpoint_minutes: float = 5.0
     """Minutes between checkpoints within an epoch; each epoch ends with one."""
     checkpoint_steps: int | None = None
@@ -112,6 +160,7 @@ class CommonConfig:
         momentum = self.average_momentum
         rule = "must be above 0 and below 1"
         require(momentum is None or 0 < momentum < 1, "average_momentum", momentum, rule)
+        self._check_fine_tuning()
         self.steps_to_profile()
         fraction = self.validation_fraction
         require(
@@ -122,6 +171,62 @@ class CommonConfig:
         )
         if not self.train and (self.validation or self.test):
             raise InputError("--validation and --test need --train as well")
+
+    def _check_fine_tuning(self) -> None:
+        decay, frozen, rank = self.layer_decay, self.freeze_layers, self.lora_rank
+        fraction, lost = self.warmup_fraction, self.lora_dropout
+        rule = "must be at least 0 and below 1"
+        require(fraction is None or 0 <= fraction < 1, "warmup_fraction", fraction, rule)
+        twice = fraction is not None and self.warmup_steps is not None
+        require(not twice, "warmup_fraction", fraction, "and --warmup_steps exclude each other")
+        rule = "must be above 0 and at most 1"
+        require(decay is None or 0 < decay <= 1, "layer_decay", decay, rule)
+        require(frozen is None or frozen >= 0, "freeze_layers", frozen, "must not be negative")
+        needs = "freezes what nobody has trained: it needs --pretrained"
+        require(frozen is None or bool(self.pretrained), "freeze_layers", frozen, needs)
+        require(rank is None or rank >= 1, "lora_rank", rank, "must be at least 1")
+        require(rank is None or bool(self.pretrained), "lora_rank", rank, "needs --pretrained")
+        both = rank is not None and frozen is not None
+        require(not both, "freeze_layers", frozen, "and --lora_rank exclude each other")
+        require(self.lora_alpha > 0, "lora_alpha", self.lora_alpha, "must be above 0")
+        require(0 <= lost < 1, "lora_dropout", lost, "must be at least 0 and below 1")
+        for name in ("lora_alpha", "lora_dropout", "lora_targets"):
+            value, default = getattr(self, name), getattr(CommonConfig, name)
+            given = " ".join(value) if isinstance(value, tuple) else value
+            require(rank is not None or value == default, name, given, "needs --lora_rank")
+
+    def optimizer_options(self) -> OptimizerOptions:
+        """What decides the optimizer, the highest learning rate excepted."""
+        return {
+            "schedule": self.learning_rate_schedule,
+            "warmup_steps": self.warmup_steps,
+            "warmup_fraction": self.warmup_fraction,
+            "weight_decay": self.weight_decay,
+            "clip_norm": self.clip_norm,
+            "average_momentum": self.average_momentum,
+            "layer_decay": self.layer_decay,
+        }
+
+    def lora_options(self) -> LoraOptions:
+        """What decides adapters; only where there is a `lora_rank`."""
+        assert self.lora_rank is not None
+        return {
+            "rank": self.lora_rank,
+            "alpha": self.lora_alpha,
+            "dropout": self.lora_dropout,
+            "targets": self.lora_targets or None,
+        }
+
+    def run_options(self) -> RunOptions:
+        """What decides how a run is saved, watched and ended."""
+        return {
+            "patience": self.early_stopping_patience,
+            "keep": self.keep_checkpoints,
+            "checkpoint_minutes": self.checkpoint_minutes,
+            "checkpoint_steps": self.checkpoint_steps,
+            "profiled_steps": self.steps_to_profile(),
+            "hyperparameters": dataclasses.asdict(self),
+        }
 
     def steps_to_profile(self) -> tuple[int, int] | None:
         """First and last step of `profile_steps`, counted from 1.

@@ -13,7 +13,7 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Protocol
 
 from tfllm.cli.common_config import CommonConfig
 from tfllm.cli.run_directory import FINISHED, UNFINISHED, check_writable, choose_directory
@@ -24,6 +24,30 @@ __all__ = ["Run"]
 
 _LOCK = ".lock"
 _VERSIONED = ("tfllm", "tensorflow", "tensorflow-text", "tf-keras", "transformers", "tokenizers")
+
+
+class Trained(Protocol):
+    """What a training run says of itself; see `tfllm.training.Trained`."""
+
+    @property
+    def best(self) -> dict[str, float]:
+        """What was measured on validation with the weights that are kept."""
+        ...
+
+    @property
+    def tokens_per_second(self) -> float | None:
+        """Speed of this process."""
+        ...
+
+    @property
+    def skipped_steps(self) -> int:
+        """Steps that were not finite."""
+        ...
+
+    @property
+    def peak_bytes(self) -> int:
+        """Most memory."""
+        ...
 
 
 class Run:
@@ -66,6 +90,13 @@ class Run:
     def say(self, text: str) -> None:
         """Print a line for the person who watches; `main` silences all workers but the chief."""
         print(text, flush=True)
+
+    def add(self, trained: Trained) -> None:
+        """Take what training measured into the record."""
+        self.throughput = trained.tokens_per_second
+        self.metrics |= trained.best
+        self.metrics["skipped_steps"] = trained.skipped_steps
+        self.metrics["peak_memory_mib"] = trained.peak_bytes / 2**20
 
     @contextmanager
     def timed(self, name: str) -> Iterator[None]:

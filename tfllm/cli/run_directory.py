@@ -15,7 +15,17 @@ __all__ = ["FINISHED", "UNFINISHED", "check_writable", "choose_directory"]
 UNFINISHED = "config.json"
 FINISHED = "run.json"
 # Flags that may differ between a run and its continuation.
-_FREE = {"run_dir", "resume", "export_dir", "export_name", "dry_run"}
+_FREE = {
+    "run_dir",
+    "resume",
+    "export_dir",
+    "export_name",
+    "dry_run",
+    "checkpoint_minutes",
+    "checkpoint_steps",
+    "keep_checkpoints",
+    "profile_steps",
+}
 
 
 def choose_directory(config: CommonConfig, recipe: str) -> Path:

@@ -225,13 +225,18 @@ class CausalLM(SummedLossModel):
             _as_features(features), training=training, dropout_seed=dropout_seed
         )
         weights = tf.cast(weights, tf.float32)
-        learnt = weights != 0.0
+        rows = [tf.reshape(hidden, [-1, hidden.shape[-1]]), *_flat(targets, weights)]
+        if not self.jit_compile:  # XLA has no shapes that depend on numbers
+            learnt = rows[2] != 0.0
+            rows = [tf.boolean_mask(t, learnt) for t in rows]
+        hidden, targets, counted = rows
         loss = linear_cross_entropy(
-            tf.boolean_mask(hidden, learnt),
+            hidden,
             self._head_table(),
-            tf.boolean_mask(targets, learnt),
-            tf.boolean_mask(weights, learnt),
+            targets,
+            counted,
             differentiable=training,
+            equal_chunks=bool(self.jit_compile),
         )
         return loss, tf.reduce_sum(weights)
 
@@ -421,6 +426,10 @@ def _as_features(features: Any) -> Mapping[str, tf.Tensor]:
             f"Received: {', '.join(sorted(features))}"
         )
     return features
+
+
+def _flat(*tensors: tf.Tensor) -> list[tf.Tensor]:
+    return [tf.reshape(tensor, [-1]) for tensor in tensors]
 
 
 def _rows(dtype: tf.DType, name: str) -> tf.TensorSpec:

@@ -49,7 +49,7 @@ def apply_lora(
     rank: int,
     alpha: float,
     dropout: float = 0.0,
-    targets: Sequence[str] = ("c_attn",),
+    targets: Sequence[str] | None = None,
     heads: Sequence[str] = (),
     seed: int = 0,
 ) -> TrainableShare:
@@ -68,7 +68,8 @@ def apply_lora(
         dropout: share of an adapter's inputs that is zeroed in training, a function of seed and
             step. Only GPT-2 through `tfllm`'s forward pass: transformers' BERT has no place for
             the seed.
-        targets: names of projections, see `tfllm.models.projections.matching`.
+        targets: names of projections, see `tfllm.models.projections.matching`; None for all of
+            each block.
         heads: attributes of the model that train as a whole beside the adapters.
         seed: decides the adapters' initial values.
 
@@ -80,10 +81,10 @@ def apply_lora(
 
     Example:
         >>> config = GPT2Config(vocab_size=10, n_embd=8, n_layer=2, n_head=2, n_positions=4)
-        >>> print(apply_lora(CausalLM.from_config(config), rank=2, alpha=4))
+        >>> print(apply_lora(CausalLM.from_config(config), rank=2, alpha=4, targets=["c_attn"]))
         128 of 2,000 parameters train (6.4%)
     """
-    chosen = matching(model, targets)
+    chosen = projections(model) if targets is None else matching(model, targets)
     return wrap(model, chosen, rank=rank, alpha=alpha, dropout=dropout, heads=heads, seed=seed)
 
 

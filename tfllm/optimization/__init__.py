@@ -9,21 +9,24 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from tfllm.optimization.creation import create_optimizer
     from tfllm.optimization.layer_depth import depth_by_name, layer_multipliers
     from tfllm.optimization.layerwise_adamw import LayerwiseAdamW, adamw, is_matrix
     from tfllm.optimization.schedules import WarmUpSchedule, learning_rate_schedule, warmup_cosine
-    from tfllm.optimization.weight_average import average_in_place
+    from tfllm.optimization.weight_average import average_in_place, weights_to_measure
 
 __all__ = [
     "LayerwiseAdamW",
     "WarmUpSchedule",
     "adamw",
     "average_in_place",
+    "create_optimizer",
     "depth_by_name",
     "is_matrix",
     "layer_multipliers",
     "learning_rate_schedule",
     "warmup_cosine",
+    "weights_to_measure",
 ]
 
 _HOMES = {
@@ -31,11 +34,13 @@ _HOMES = {
     "WarmUpSchedule": "schedules",
     "adamw": "layerwise_adamw",
     "average_in_place": "weight_average",
+    "create_optimizer": "creation",
     "depth_by_name": "layer_depth",
     "is_matrix": "layerwise_adamw",
     "layer_multipliers": "layer_depth",
     "learning_rate_schedule": "schedules",
     "warmup_cosine": "schedules",
+    "weights_to_measure": "weight_average",
 }
 
 

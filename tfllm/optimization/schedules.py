@@ -10,9 +10,9 @@ import tf_keras as keras
 
 from tfllm.errors import InputError
 
-__all__ = ["WarmUpSchedule", "learning_rate_schedule", "warmup_cosine"]
+__all__ = ["Shape", "WarmUpSchedule", "learning_rate_schedule", "warmup_cosine"]
 
-_Shape = Literal["constant", "linear", "cosine", "inverse_square_root"]
+Shape = Literal["constant", "linear", "cosine", "inverse_square_root"]
 
 
 @keras.saving.register_keras_serializable(package="tfllm")
@@ -40,7 +40,7 @@ class WarmUpSchedule(keras.optimizers.schedules.LearningRateSchedule):
 
     def __init__(
         self,
-        shape: _Shape,
+        shape: Shape,
         peak: float,
         *,
         total_steps: int,
@@ -86,7 +86,7 @@ class WarmUpSchedule(keras.optimizers.schedules.LearningRateSchedule):
 
 
 def learning_rate_schedule(
-    name: _Shape,
+    name: Shape,
     peak: float,
     *,
     total_steps: int,
@@ -114,7 +114,7 @@ def learning_rate_schedule(
         >>> [float(schedule(step)) for step in (0, 1, 2, 6, 10)]
         [0.0, 0.5, 1.0, 0.5, 0.0]
     """
-    known = get_args(_Shape)
+    known = get_args(Shape)
     if name not in known:
         raise InputError(
             f"there is no learning-rate schedule {name!r}. Give one of {', '.join(known)}"

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import tensorflow as tf
 import tf_keras as keras
 
 from tfllm.optimization.layerwise_adamw import LayerwiseAdamW
 
-__all__ = ["average_in_place"]
+__all__ = ["average_in_place", "weights_to_measure"]
 
 
 @contextlib.contextmanager
@@ -58,6 +58,17 @@ def average_in_place(model: keras.Model) -> Iterator[None]:
         yield
     if int(optimizer.iterations.numpy()) != step:
         raise RuntimeError("the model was trained while the average of its weights was in place")
+
+
+def weights_to_measure(model: keras.Model) -> Callable[[], contextlib.AbstractContextManager[None]]:
+    """Give the context to measure and export a compiled model in.
+
+    It is `average_in_place` where the optimizer keeps an average, and else one that does nothing.
+    """
+    optimizer = getattr(model.optimizer, "inner_optimizer", model.optimizer)
+    if getattr(optimizer, "use_ema", False):
+        return lambda: average_in_place(model)
+    return contextlib.nullcontext
 
 
 def _exchange(a: tf.Variable, b: tf.Variable) -> None:

@@ -9,14 +9,17 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from tfllm.training.best_metric import BestMetric
     from tfllm.training.devices import check_batch, create_strategy, set_precision, set_seed
     from tfllm.training.estimate import Estimate, estimate
+    from tfllm.training.folder import train_in_folder
     from tfllm.training.language_model import train_language_model
     from tfllm.training.language_model_report import LanguageModelReport
     from tfllm.training.loop import Trained, train
     from tfllm.training.workers import Workers
 
 __all__ = [
+    "BestMetric",
     "Estimate",
     "LanguageModelReport",
     "Trained",
@@ -27,10 +30,12 @@ __all__ = [
     "set_precision",
     "set_seed",
     "train",
+    "train_in_folder",
     "train_language_model",
 ]
 
 _HOMES = {
+    "BestMetric": "best_metric",
     "Estimate": "estimate",
     "Workers": "workers",
     "estimate": "estimate",
@@ -41,6 +46,7 @@ _HOMES = {
     "set_precision": "devices",
     "set_seed": "devices",
     "train": "loop",
+    "train_in_folder": "folder",
     "train_language_model": "language_model",
 }
 

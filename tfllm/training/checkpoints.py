@@ -18,6 +18,7 @@ import tf_keras as keras
 from tfllm.errors import InputError
 from tfllm.training.background import Background
 from tfllm.training.snapshot import Snapshot
+from tfllm.training.step import SummedLossModel
 from tfllm.training.workers import Workers
 
 __all__ = ["Checkpoints"]
@@ -113,7 +114,10 @@ class Checkpoints:
         if self._workers.is_chief:
             self._background.wait()  # before the snapshot: there is memory for one
             snapshot = Snapshot(self._model)
-            text = json.dumps(state | {"step": snapshot.step, "identity": self._identity})
+            own = {"step": snapshot.step, "identity": self._identity}
+            if isinstance(self._model, SummedLossModel):
+                own["skipped"] = self._model.skipped_counts
+            text = json.dumps(state | own)
             self._background.start(functools.partial(self._write, snapshot, text, best))
         return path
 
@@ -265,6 +269,8 @@ class Checkpoints:
         try:
             state = json.loads((path / _STATE).read_text(encoding="utf-8"))
             Snapshot.restore(self._model, path / _WEIGHTS)
+            if isinstance(self._model, SummedLossModel):
+                self._model.skipped_counts = state.get("skipped", (0, 0))
         except InputError:
             raise
         except _DAMAGE:

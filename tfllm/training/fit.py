@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import tf_keras as keras
 
@@ -20,7 +20,7 @@ def fit_steps(
     first_step: int,
     total_steps: int,
     steps_per_epoch: int,
-    validate: Callable[[int, int], float],
+    validate: Callable[[int, int], Mapping[str, float]],
     saver: SaveCheckpoints,
     workers: Workers,
     callbacks: Sequence[keras.callbacks.Callback] = (),
@@ -37,8 +37,9 @@ def fit_steps(
         first_step: optimizer steps taken before.
         total_steps: optimizer steps at the end.
         steps_per_epoch: steps of one pass over the data.
-        validate: (epoch from 1, step) → validation loss, called after each epoch.
-        saver: told of each validation loss, saves, and may end training early.
+        validate: (epoch from 1, step) → metrics by name, called after each epoch; what the chief
+            measures counts.
+        saver: told of each validation, saves, and may end training early.
         workers: of the strategy that the model was made in.
         callbacks: more Keras callbacks; epochs are counted from the start of the run.
 
@@ -49,7 +50,7 @@ def fit_steps(
     ended = step > 0 and (step % steps_per_epoch == 0 or step == total_steps)
     if ended and saver.compared_at != step:
         # Killed between an epoch's last step and its validation.
-        saver.compare(workers.from_chief(validate(-(-step // steps_per_epoch), step)))
+        _compare(saver, workers, validate(-(-step // steps_per_epoch), step))
         saver.save()
     with StopOnSignal(workers.agree) as stop:
         while step < total_steps and not saver.out_of_patience:
@@ -66,10 +67,15 @@ def fit_steps(
             # Within an epoch a signal goes before everything but the checkpoint.
             whole = int(model.optimizer.iterations.numpy()) >= end
             if whole:
-                # One worker's number for all, so that all decide alike.
-                saver.compare(workers.from_chief(validate(epoch + 1, end)))
+                _compare(saver, workers, validate(epoch + 1, end))
             saver.save()
             if stop.look() is not None:
                 break
             step = end
     return stop.signal_number
+
+
+def _compare(saver: SaveCheckpoints, workers: Workers, metrics: Mapping[str, float]) -> None:
+    """Hold one worker's number against the best for all, so that all decide alike."""
+    value = saver.value_of(metrics) if workers.is_chief else 0.0
+    saver.compare(workers.from_chief(value), metrics)

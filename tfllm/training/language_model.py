@@ -7,15 +7,11 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
-import tf_keras as keras
-
-from tfllm.training.flops import flops_per_token, measured_peak_flops
+from tfllm.training.best_metric import BestMetric
+from tfllm.training.folder import train_in_folder
 from tfllm.training.language_model_report import LanguageModelReport
-from tfllm.training.loop import Trained, train
-from tfllm.training.profile_steps import ProfileSteps
+from tfllm.training.loop import Trained
 from tfllm.training.step import SummedLossModel
-from tfllm.training.tensorboard import TensorBoardLog
-from tfllm.training.workers import Workers
 
 __all__ = ["train_language_model"]
 
@@ -29,6 +25,7 @@ def train_language_model(
     total_steps: int,
     measure: Callable[[float], dict[str, float]],
     sample: Callable[[], tuple[str, str]],
+    best_metric: BestMetric | None = None,
     patience: int | None = None,
     keep: int = 2,
     checkpoint_minutes: float = 5.0,
@@ -39,7 +36,7 @@ def train_language_model(
 ) -> Trained:
     """Train on blocks of tokens; each epoch is scored, sampled from, printed and drawn.
 
-    Afterwards the model has the weights of the epoch with the lowest validation loss.
+    Afterwards the model has the weights of the epoch that was best on validation.
 
     Args:
         model: compiled.
@@ -49,7 +46,8 @@ def train_language_model(
         total_steps: optimizer steps at the end.
         measure: validation loss → what is reported, by name.
         sample: gives a prompt and how the model goes on from it.
-        patience: epochs without a better loss after which training ends.
+        best_metric: which of `measure`'s names says what is better; None for the loss.
+        patience: epochs without a better one after which training ends.
         keep: newest checkpoints to keep, besides the best.
         checkpoint_minutes: between checkpoints within an epoch.
         checkpoint_steps: optimizer steps between them as well; None for minutes alone.
@@ -58,51 +56,38 @@ def train_language_model(
         hyperparameters: name → value, for TensorBoard's table of runs.
 
     Raises:
-        InputError: see `train`.
+        InputError: see `train_in_folder`.
         Interrupted: after SIGINT or SIGTERM, when the checkpoint is written.
     """
     plan = train_blocks.plan
-    tokens_per_step = plan.global_batch_size * plan.sequence_length
-    folder = run_dir / "tensorboard"
-    workers = Workers(model.distribute_strategy)
-    callbacks: list[keras.callbacks.Callback] = []
-    if workers.is_chief:
-        peak = measured_peak_flops(model.compute_dtype) * workers.count
-        callbacks.append(
-            TensorBoardLog(
-                folder,
-                tokens_per_step=tokens_per_step,
-                utilisation_per_token=flops_per_token(model, plan.sequence_length) / peak,
-                hyperparameters=hyperparameters,
-            )
-        )
-        if profiled_steps is not None:
-            callbacks.append(ProfileSteps(profiled_steps, folder))
     report = LanguageModelReport(
         model,
         validation_blocks.dataset(),
         measure,
         sample,
-        folder,
+        run_dir / "tensorboard",
         measured_within=measured_within,
     )
-    return train(
+    return train_in_folder(
         model,
         train_blocks.dataset,
         report,
         run_dir=run_dir,
         total_steps=total_steps,
         steps_per_epoch=train_blocks.steps_per_epoch,
-        tokens_per_step=tokens_per_step,
-        patience=patience,
-        keep=keep,
-        checkpoint_minutes=checkpoint_minutes,
-        checkpoint_steps=checkpoint_steps,
-        rows_of=plan.block_starts,
-        callbacks=callbacks,
+        tokens_per_step=plan.global_batch_size * plan.sequence_length,
+        sequence_length=plan.sequence_length,
         identity={
             "training text": train_blocks.store.manifest.source,
             "validation text": validation_blocks.store.manifest.source,
             "tokenizer": train_blocks.store.manifest.tokenizer,
         },
+        rows_of=plan.block_starts,
+        best_metric=best_metric,
+        patience=patience,
+        keep=keep,
+        checkpoint_minutes=checkpoint_minutes,
+        checkpoint_steps=checkpoint_steps,
+        profiled_steps=profiled_steps,
+        hyperparameters=hyperparameters,
     )

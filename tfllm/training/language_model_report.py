@@ -51,7 +51,7 @@ class LanguageModelReport:
             else tf.summary.create_noop_writer()
         )
 
-    def __call__(self, epoch: int, step: int) -> float:
+    def __call__(self, epoch: int, step: int) -> dict[str, float]:
         """Report on the weights as they are after an epoch.
 
         Args:
@@ -59,13 +59,12 @@ class LanguageModelReport:
             step: optimizer steps taken.
 
         Returns:
-            the validation loss.
+            what was measured, by name.
         """
         with self._measured_within():
             scores = self._model.evaluate(self._validation, verbose=0, return_dict=True)
             prompt, text = self._sample()
-        loss = float(scores["loss"])
-        results = self._measure(loss)
+        results = self._measure(float(scores["loss"]))
         facts = ", ".join(f"{name.replace('_', ' ')} {v:.3f}" for name, v in results.items())
         tqdm.write(f"Epoch {epoch}, step {step}: validation {facts}")
         tqdm.write(f"    sample: {_shortened(prompt)} ▸ {_one_line(text)}")
@@ -74,7 +73,7 @@ class LanguageModelReport:
                 tf.summary.scalar(name, value)
             tf.summary.text("sample", f"**{_one_line(prompt)}**\n\n```\n{text}\n```")
         self._writer.flush()
-        return loss
+        return results
 
 
 def _one_line(text: str) -> str:

@@ -10,9 +10,11 @@ from typing import NamedTuple
 import tf_keras as keras
 
 from tfllm.errors import InputError, Interrupted
+from tfllm.training.best_metric import BestMetric
 from tfllm.training.checkpoints import Checkpoints
 from tfllm.training.fit import fit_steps
 from tfllm.training.memory import peak_memory_bytes
+from tfllm.training.optimizer_identity import optimizer_identity
 from tfllm.training.progress import Progress
 from tfllm.training.save_checkpoints import SaveCheckpoints
 from tfllm.training.step import SummedLossModel
@@ -27,14 +29,14 @@ class Trained(NamedTuple):
 
     Attributes:
         steps: optimizer steps taken, those before a resume included.
-        best_loss: validation loss of the weights that the model has now.
+        best: what was measured on validation with the weights that the model has now.
         tokens_per_second: positions per second of this process; None if it took under two steps.
-        skipped_steps: steps of this process whose loss or gradients were not finite.
+        skipped_steps: steps whose loss or gradients were not finite.
         peak_bytes: most memory of this process, or of its GPUs.
     """
 
     steps: int
-    best_loss: float
+    best: dict[str, float]
     tokens_per_second: float | None
     skipped_steps: int
     peak_bytes: int
@@ -43,12 +45,13 @@ class Trained(NamedTuple):
 def train(
     model: SummedLossModel,
     batches: Batches,
-    validate: Callable[[int, int], float],
+    validate: Callable[[int, int], Mapping[str, float]],
     *,
     run_dir: Path,
     total_steps: int,
     steps_per_epoch: int,
     tokens_per_step: int,
+    best_metric: BestMetric | None = None,
     patience: int | None = None,
     identity: Mapping[str, str] | None = None,
     keep: int = 2,
@@ -59,19 +62,20 @@ def train(
 ) -> Trained:
     """Train a compiled model in a run folder, from its newest checkpoint if it has one.
 
-    Afterwards the model has the weights of the epoch with the lowest validation loss. Under a
+    Afterwards the model has the weights of the epoch that validation called the best. Under a
     strategy of several workers all of them call this with the same arguments; the chief alone
     writes.
 
     Args:
         model: compiled.
         batches: (first step, number of steps) → dataset of that many batches; see `Batches`.
-        validate: (epoch from 1, step) → validation loss, called after each epoch; may print.
+        validate: (epoch from 1, step) → metrics by name, called after each epoch; may print.
         run_dir: checkpoints and TensorBoard's files go below it.
         total_steps: optimizer steps at the end.
         steps_per_epoch: steps of one pass over the data.
         tokens_per_step: positions of one global batch.
-        patience: epochs without a better loss after which training ends.
+        best_metric: which of them says what is better; None for `loss`, the lower the better.
+        patience: epochs without a better one after which training ends.
         identity: what must be the same when a run is resumed, such as digests of text and
             vocabulary: name → value.
         keep: newest checkpoints to keep, besides the best.
@@ -85,10 +89,16 @@ def train(
             diverged, or too many steps in a row were not finite.
         Interrupted: after SIGINT or SIGTERM, when the checkpoint is written.
     """
+    best_metric = best_metric or BestMetric()
+    identity = {
+        "best metric": best_metric.name,
+        **optimizer_identity(model.optimizer),
+        **(identity or {}),
+    }
     workers = Workers(model.distribute_strategy)
     workers.require_same(
         {
-            **(identity or {}),
+            **identity,
             "number of steps": total_steps,
             "number of steps an epoch": steps_per_epoch,
             "batch size": tokens_per_step,
@@ -99,7 +109,11 @@ def train(
         run_dir / "checkpoints", model, keep=keep, identity=identity, workers=workers
     )
     saver = SaveCheckpoints(
-        checkpoints, minutes=checkpoint_minutes, steps=checkpoint_steps, patience=patience
+        checkpoints,
+        minutes=checkpoint_minutes,
+        steps=checkpoint_steps,
+        patience=patience,
+        metric=best_metric,
     )
     state = checkpoints.restore_latest()
     if state is not None:
@@ -127,15 +141,15 @@ def train(
     steps = checkpoints.step()
     if not math.isfinite(saver.best):
         raise InputError(
-            f"training diverged: after {steps} steps no validation loss was a number. "
+            f"training diverged: after {steps} steps no validation {best_metric.name} was a "
+            "number. "
             "Give a lower --learning_rate or a longer --warmup_steps"
         )
+    skipped, _ = model.skipped_counts
     best = checkpoints.restore_best()
     if best is None:
         raise InputError(
             f"the best checkpoint in {checkpoints.folder} is damaged. Train again in a new "
             "--run_dir"
         )
-    return Trained(
-        steps, best["best"], progress.tokens_per_second, guard.skipped, peak_memory_bytes()
-    )
+    return Trained(steps, best["best"], progress.tokens_per_second, skipped, peak_memory_bytes())

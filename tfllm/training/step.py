@@ -8,6 +8,8 @@ from typing import Any, NamedTuple
 import tensorflow as tf
 import tf_keras as keras
 
+from tfllm.errors import InputError
+
 __all__ = ["SummedLossModel"]
 
 # Gradients of one variable may come as `tf.IndexedSlices`; sums over replicas need them dense.
@@ -86,11 +88,19 @@ class SummedLossModel(keras.Model):
                 model's own loss never makes all logits.
             accumulate_steps: micro-batches that each replica's batch is cut into; their number
                 must divide its rows. Only with the model's own loss.
-            **kwargs: the rest of `keras.Model.compile`'s arguments.
+            **kwargs: the rest of `keras.Model.compile`'s arguments. `jit_compile=True` compiles
+                steps with XLA, on one device: each shape of a batch once.
 
         Raises:
+            InputError: if XLA is asked for on several devices.
             ValueError: where the arguments contradict each other.
         """
+        if kwargs.get("jit_compile") and self.distribute_strategy.num_replicas_in_sync > 1:
+            raise InputError(
+                "--xla compiles steps for one device, and there are "
+                f"{self.distribute_strategy.num_replicas_in_sync}. Give --strategy one, or leave "
+                "--xla out"
+            )
         if loss is None and metrics:
             raise ValueError(
                 "metrics on logits need a Keras loss as well, for example "
@@ -207,6 +217,19 @@ class SummedLossModel(keras.Model):
 
         # Replicas can't branch one by one, because an optimizer synchronizes them.
         tf.distribute.get_replica_context().merge_call(step_or_not, args=(finite, *gradients))
+
+    @property
+    def skipped_counts(self) -> tuple[int, int]:
+        """Skipped steps: of all, and the newest ones in a row; a part of checkpoints."""
+        if self._skipped is None:
+            return 0, 0
+        return int(self._skipped.total.numpy()), int(self._skipped.in_a_row.numpy())
+
+    @skipped_counts.setter
+    def skipped_counts(self, counts: tuple[int, int]) -> None:
+        if self._skipped is not None:
+            for counter, count in zip(self._skipped, counts, strict=True):
+                counter.assign(count)
 
     def _count(self, finite: tf.Tensor) -> _Skipped:
         assert self._skipped is not None
