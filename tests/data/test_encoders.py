@@ -1,6 +1,7 @@
 import dataclasses
 import json
 from multiprocessing.reduction import ForkingPickler
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ from hypothesis import strategies as st
 from transformers import BertTokenizerFast
 
 from tfllm.data.array_building import build_array_store
-from tfllm.data.encoders import DocumentEncoder, Ragged, TextEncoder
+from tfllm.data.encoders import DocumentEncoder, Ragged, TextEncoder, text_encoder
 from tfllm.data.fast_tokenizer import FastTokenizer
 from tfllm.errors import InputError
 
@@ -46,17 +47,16 @@ def rows(column: Ragged) -> list[list[int]]:
 @given(
     st.lists(st.tuples(TEXTS, TEXTS), min_size=1, max_size=6),
     st.integers(4, 20),
-    st.sampled_from(["longest_first", "first", "second"]),
+    st.sampled_from(["longest_first", "only_first", "only_second"]),
 )
 def test_pairs_are_hugging_faces(bert, fast, pairs, most, truncation):
     encoder = TextEncoder(fast, most, first="a", second="b", truncation=truncation)
     examples = [{"a": a, "b": b} for a, b in pairs]
-    names = {"first": "only_first", "second": "only_second"}
     try:
         wanted = bert(
             [a for a, _ in pairs],
             [b for _, b in pairs],
-            truncation=names.get(truncation, truncation),
+            truncation=truncation,
             max_length=most,
         )
     except Exception:  # what tokenizers raises where one text alone is too long
@@ -94,7 +94,7 @@ def test_a_truncated_pair_by_hand(fast):
 
 
 def test_labels(fast):
-    named = TextEncoder(fast, 9, label="y", classes=("no", "1"))
+    named = TextEncoder(fast, 9, label="y", labels=("no", "1"))
     columns, _ = named([{"text": "a", "y": 1}, {"text": "b", "y": "no"}])
     assert columns["label"].tolist() == [1, 0] and columns["label"].dtype == np.int32
     with pytest.raises(InputError, match="'y'.* must be one of no, 1. Received: 2 in .*'text': 'a"):
@@ -105,6 +105,28 @@ def test_labels(fast):
     for value in ("x", None):
         with pytest.raises(InputError, match=f"must be a number. Received: {value!r}"):
             number([{"text": "a", "y": value}])
+
+
+def test_several_labels_of_one_text(fast):
+    encoder = TextEncoder(fast, 9, label="y", labels=("a", "b", "7"), multi_label=True)
+    columns, _ = encoder([{"text": "a", "y": ["b", 7]}, {"text": "b", "y": []}])
+    assert columns["label"].tolist() == [[0, 1, 1], [0, 0, 0]]
+    assert columns["label"].dtype == np.float32
+    assert encoder([]).columns["label"].shape == (0, 3)
+    for value in ("b", ["b", "c"], None):
+        with pytest.raises(InputError, match="must be a list of some of a, b, 7. Received: "):
+            encoder([{"text": "a", "y": value}])
+
+
+def test_names_of_truncation_are_those_of_the_preprocessor():
+    from tfllm.text import preprocessor
+
+    assert get_args(text_encoder.Truncation) == get_args(preprocessor.Truncation)
+
+
+def test_features_are_what_a_model_takes(fast):
+    assert TextEncoder(fast, 9).features == ("input_ids",)
+    assert TextEncoder(fast, 9, second="b").features == ("input_ids", "token_type_ids")
 
 
 @pytest.mark.parametrize(
@@ -126,8 +148,9 @@ def test_examples_without_text(fast, tokenizer, example, message):
     [
         ({"max_tokens": 2}, "max_tokens 2 leaves no room for text beside 2 special"),
         ({"max_tokens": 3, "second": "b"}, "beside 3 special"),
-        ({"max_tokens": 9, "truncation": "only_first"}, "one of longest_first, first, second"),
-        ({"max_tokens": 9, "truncation": "second"}, "needs a second text"),
+        ({"max_tokens": 9, "truncation": "first"}, "one of longest_first, only_first, only_second"),
+        ({"max_tokens": 9, "truncation": "only_second"}, "needs a second text"),
+        ({"max_tokens": 9, "label": "y", "multi_label": True}, "multi_label needs the labels"),
     ],
 )
 def test_settings_that_cannot_be(fast, settings, message):
@@ -161,9 +184,10 @@ def test_settings_are_part_of_the_identity(fast):
         {"max_tokens": 8},
         {"first": "a"},
         {"second": "b"},
-        {"truncation": "first"},
+        {"truncation": "only_first"},
         {"label": "y"},
-        {"classes": ("a",)},
+        {"labels": ("a",)},
+        {"labels": ("a",), "multi_label": True},
     ]
     identities = [dataclasses.replace(base, **change).identity() for change in changes]
     texts = {json.dumps(identity) for identity in [base.identity(), *identities]}

@@ -202,3 +202,9 @@ def test_mixtures(store):
         mixed.dataset(0, 1)
     with pytest.raises(InputError, match="1 sources are mixed by 2 weights"):
         MixedBatches([rows], MixturePlan([1, 1]))
+
+
+def test_a_mixture_has_a_window_for_an_epoch(store):
+    rows = RowBatches(store, RowPlan(4, 2, 1), targets="label")
+    mixed = MixedBatches([rows, rows], MixturePlan([3, 1], window=4))
+    assert mixed.steps_per_epoch == 4 == len(list(mixed.dataset()))

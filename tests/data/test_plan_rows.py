@@ -175,3 +175,24 @@ def test_many_lengths_take_few_widths():
 def test_a_length_order_keeps_four_bytes_a_row():
     order = LengthOrder(np.arange(1000) % 7, 7)
     assert order._order.nbytes == 4000
+
+
+@pytest.mark.parametrize(
+    "plan",
+    [
+        RowPlan(0, 3, None),
+        BucketPlan(np.zeros(0, np.int64), 3, 1),
+        BudgetPlan(np.zeros(0, np.int64), [4], token_budget=8, seed=1),
+    ],
+    ids=lambda plan: type(plan).__name__,
+)
+def test_no_rows_are_refused(plan):
+    assert plan.steps_per_epoch == 0
+    with pytest.raises(InputError, match="there are no rows to deal"):
+        plan.rows(0)
+
+
+def test_a_step_has_rows():
+    for make in (lambda: RowPlan(5, 0, None), lambda: BucketPlan(np.array([1]), 0, None)):
+        with pytest.raises(InputError, match="global_batch_size must be at least 1. Received: 0"):
+            make()

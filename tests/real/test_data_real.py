@@ -50,7 +50,7 @@ def test_sst2_is_hardly_padded(data, tmp_path):
     tokenizer = FastTokenizer(bert.backend_tokenizer.to_str(), "bert", len(bert), None, None, True)
     rows = (data / "classification" / "sst2" / "train.tsv").read_text().splitlines()[1:16_001]
     examples = [dict(zip(("text", "label"), row.split("\t"), strict=True)) for row in rows]
-    encoder = TextEncoder(tokenizer, 32, label="label", classes=("0", "1"))
+    encoder = TextEncoder(tokenizer, 32, label="label", labels=("0", "1"))
     store = build_array_store(examples, encoder, cache_dir=tmp_path)
     texts = [example["text"] for example in examples]
     wanted = bert(texts, truncation=True, max_length=32)["input_ids"]

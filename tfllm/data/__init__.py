@@ -5,7 +5,8 @@ from tfllm.data.array_store import ArrayStore
 from tfllm.data.bucket_plan import BucketPlan
 from tfllm.data.budget_plan import BudgetPlan
 from tfllm.data.corpus import Corpus, DocumentUnit, read_corpus
-from tfllm.data.encoders import DocumentEncoder, TextEncoder
+from tfllm.data.encoders import DocumentEncoder, QuestionEncoder, TagEncoder, TextEncoder
+from tfllm.data.example_numbers import example_numbers
 from tfllm.data.fast_tokenizer import FastTokenizer
 from tfllm.data.mixture_plan import MixturePlan
 from tfllm.data.packed_plan import PackedPlan
@@ -17,6 +18,17 @@ from tfllm.data.plan import BlockPlan
 from tfllm.data.row_plan import RowPlan
 from tfllm.data.store import TokenStore, build_store, check_length
 from tfllm.data.stores import clear_stores, list_stores
+from tfllm.data.tasks import (
+    Parts,
+    check_labels,
+    label_counts,
+    label_names,
+    read_examples,
+    read_questions,
+    read_tagged_words,
+    tag_names,
+    text_fields,
+)
 from tfllm.data.widths import choose_widths
 
 __all__ = [
@@ -32,16 +44,28 @@ __all__ = [
     "MixturePlan",
     "PackedDocuments",
     "PackedPlan",
+    "Parts",
+    "QuestionEncoder",
     "RowBatches",
     "RowPlan",
+    "TagEncoder",
     "TextEncoder",
     "TokenBlocks",
     "TokenStore",
     "build_array_store",
     "build_store",
+    "check_labels",
     "check_length",
     "choose_widths",
     "clear_stores",
+    "example_numbers",
+    "label_counts",
+    "label_names",
     "list_stores",
     "read_corpus",
+    "read_examples",
+    "read_questions",
+    "read_tagged_words",
+    "tag_names",
+    "text_fields",
 ]

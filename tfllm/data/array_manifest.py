@@ -12,7 +12,7 @@ import numpy as np
 
 __all__ = ["FORMAT", "ArrayManifest", "Column"]
 
-FORMAT = 2
+FORMAT = 3
 _NAME = "manifest.json"
 
 
@@ -23,9 +23,11 @@ class Column:
     Attributes:
         dtype: of its values.
         values: how many, over all rows.
-        ragged: whether rows hold different numbers of values; else one a row.
+        ragged: whether rows hold different numbers of values.
         sha256: of the values' bytes.
         offsets_sha256: of the offsets' bytes; empty where not ragged.
+        width: values of every row of a matrix, `[rows, width]`; None where it is ragged, or
+            `[rows]`.
     """
 
     dtype: str
@@ -33,6 +35,7 @@ class Column:
     ragged: bool
     sha256: str
     offsets_sha256: str
+    width: int | None = None
 
     def files(self, name: str, rows: int) -> dict[str, tuple[int, str]]:
         """File name → its bytes and their sha256."""

@@ -44,6 +44,8 @@ class ArrayStore:
                 )
         for name, column in self.manifest.columns.items():
             self._arrays[name] = self._map(f"{name}.values.bin", column.dtype)
+            if column.width is not None:
+                self._arrays[name] = self._arrays[name].reshape(len(self), column.width)
             if column.ragged:
                 self._check_ends(name, self.offsets(name))
 
@@ -64,7 +66,7 @@ class ArrayStore:
         return sum(size for size, _ in self.manifest.files().values())
 
     def values(self, column: str) -> np.ndarray:
-        """`[values]` of a column, memory-mapped; one a row where it is not ragged."""
+        """Give a column, memory-mapped: `[values]` if ragged, else `[rows]` or `[rows, width]`."""
         return self._arrays[column]
 
     def offsets(self, column: str) -> np.ndarray:
@@ -81,7 +83,7 @@ class ArrayStore:
     def row(self, column: str, row: int) -> np.ndarray:
         """Values of one row."""
         if not self.manifest.columns[column].ragged:
-            return self.values(column)[row : row + 1]
+            return self.values(column)[row : row + 1].ravel()
         start, end = self.offsets(column)[row : row + 2]
         return self.values(column)[start:end]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from tfllm.data.epochs import check_batch_size, place_in_epoch
 from tfllm.data.length_order import LengthOrder
 from tfllm.data.permutation import permuted, random_number
 from tfllm.data.step_rows import StepRows
@@ -36,6 +37,7 @@ class BucketPlan:
             global_batch_size: rows of a step.
             seed: decides the order; None: shortest first.
         """
+        check_batch_size(global_batch_size)
         self.global_batch_size = global_batch_size
         self.seed = seed
         self._lengths = np.asarray(lengths).astype(np.int32)
@@ -53,7 +55,7 @@ class BucketPlan:
 
     def rows(self, step: int, worker: int = 0, workers: int = 1) -> StepRows:
         """Rows of a step, or one worker's share of them; all workers have the same width."""
-        epoch, at = divmod(step, self.steps_per_epoch)
+        epoch, at = place_in_epoch(step, self.steps_per_epoch)
         first, end = self._cut(epoch, at)
         places = np.arange(first, end, dtype=np.int64)
         rows = self._order.rows(places, self.seed, epoch)

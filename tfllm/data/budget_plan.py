@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from tfllm.data.epochs import place_in_epoch
 from tfllm.data.length_order import LengthOrder
 from tfllm.data.permutation import permuted
 from tfllm.data.step_rows import StepRows
@@ -73,7 +74,7 @@ class BudgetPlan:
 
     def rows(self, step: int, worker: int = 0, workers: int = 1) -> StepRows:
         """Rows of a step, or one worker's share of them; see `RowsPlan`."""
-        epoch, at = divmod(step, self.steps_per_epoch)
+        epoch, at = place_in_epoch(step, self.steps_per_epoch)
         if self.seed is not None:
             at = int(permuted(np.array([at]), self.steps_per_epoch, self.seed, epoch)[0])
         width = int(np.searchsorted(self._batches, at, side="right")) - 1

@@ -10,7 +10,13 @@ from pathlib import Path
 from tfllm.data.cleaning.cleaner import Cleaner
 from tfllm.data.python_docs import read_python_documentation
 from tfllm.data.readers.tfds_sets import Tfds, split_tfds_name
-from tfllm.data.text_files import DocumentUnit, find_files, read_documents, split_by_hash
+from tfllm.data.text_files import (
+    DocumentUnit,
+    check_unit,
+    find_files,
+    read_documents,
+    split_by_hash,
+)
 from tfllm.errors import InputError
 
 __all__ = ["Corpus", "DocumentUnit", "read_corpus"]
@@ -133,6 +139,7 @@ def read_corpus(
     Raises:
         InputError: if a file can't be found or read, or a part would be empty.
     """
+    check_unit(unit)
     if not train:
         documents = _cleaned(read_python_documentation(), cleaner)
         learnt, held_out = split_by_hash(list(documents), validation_fraction)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -66,10 +67,29 @@ class FastTokenizer:
         """Another one, whose truncation its user may set without anybody else noticing."""
         return self._build()
 
-    def _build(self) -> tokenizers.Tokenizer:
+    @cached_property
+    def for_words(self) -> tokenizers.Tokenizer:
+        """Another one, for words that were parted before; each is seen as after a space."""
+        state = json.loads(self.json)
+        steps = state["pre_tokenizer"] or {}
+        for step in steps.get("pretokenizers", [steps]):
+            if step.get("type") == "ByteLevel":
+                step["add_prefix_space"] = True
+        return self._build(json.dumps(state))
+
+    @cached_property
+    def unknown_id(self) -> int | None:
+        """Stands for words that the vocabulary can't spell, or None where it spells all."""
+        model = json.loads(self.json)["model"]
+        if model.get("unk_id") is not None:
+            return int(model["unk_id"])
+        name = model.get("unk_token")
+        return None if name is None else self.fast.token_to_id(name)
+
+    def _build(self, state: str | None = None) -> tokenizers.Tokenizer:
         from tokenizers import Tokenizer
 
-        fast = Tokenizer.from_str(self.json)
+        fast = Tokenizer.from_str(state or self.json)
         fast.no_truncation()
         fast.no_padding()
         fast.encode_special_tokens = not self.special_tokens_in_text

@@ -6,9 +6,11 @@ from typing import NamedTuple
 
 import numpy as np
 
+from tfllm.data.epochs import check_batch_size, place_in_epoch
 from tfllm.data.length_order import LengthOrder
 from tfllm.data.packing import RowKind, pack
 from tfllm.data.permutation import permuted
+from tfllm.data.ranges import expand
 from tfllm.data.worker_share import worker_share
 from tfllm.errors import InputError
 
@@ -71,6 +73,7 @@ class PackedPlan:
             raise InputError(
                 f"sequence_length must be at least 1 and below 65536. Received: {sequence_length}"
             )
+        check_batch_size(global_batch_size)
         self.sequence_length = sequence_length
         self.global_batch_size = global_batch_size
         self.seed = seed
@@ -100,7 +103,7 @@ class PackedPlan:
             worker: counts from 0.
             workers: how many share the step's rows; their shares are disjoint.
         """
-        epoch, at = divmod(step, self.steps_per_epoch)
+        epoch, at = place_in_epoch(step, self.steps_per_epoch)
         share = worker_share(self.global_batch_size, worker, workers)
         first = at * self.global_batch_size
         end = min(first + share.stop, self.num_rows)
@@ -108,7 +111,7 @@ class PackedPlan:
         if self.seed is not None:
             rows = permuted(rows, self.num_rows, self.seed, epoch)
         kinds = np.searchsorted(self._row_bounds, rows, side="right") - 1
-        row, slot = _expand(self._slots.bounds[kinds], self._slots.bounds[kinds + 1])
+        row, slot = expand(self._slots.bounds[kinds], self._slots.bounds[kinds + 1])
         lengths = self._slots.lengths[slot]
         ranks = self._slots.ranks[slot] + (rows - self._row_bounds[kinds])[row]
         piece = self._order.rows(self._order.bounds[lengths] + ranks, self.seed, epoch)
@@ -162,19 +165,7 @@ def _cut(offsets: np.ndarray, most: int) -> tuple[np.ndarray, np.ndarray, np.nda
 
 def _cut_some(offsets: np.ndarray, most: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     sizes = np.diff(offsets)
-    document, number = _expand(np.zeros_like(sizes), -(-sizes // most))
+    document, number = expand(np.zeros_like(sizes), -(-sizes // most))
     rest = sizes[document] - number * most
     lengths = np.minimum(rest, most).astype(np.uint16)
     return offsets[:-1][document] + number * most, lengths, rest <= most
-
-
-def _expand(first: np.ndarray, end: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """List the numbers from `first[i]` to `end[i] - 1`, for every i, with their i.
-
-    Example:
-        first 0 5, end 2 6 → i 0 0 1, numbers 0 1 5.
-    """
-    counts = end - first
-    i = np.repeat(np.arange(len(counts)), counts)
-    before = np.cumsum(counts) - counts
-    return i, np.arange(len(i)) - before[i] + first[i]

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import Any
 
 import numpy as np
 
 from tfllm.data.plan import BlockPlan
-from tfllm.data.step_dataset import Batch, step_dataset
+from tfllm.data.step_batches import StepBatches
+from tfllm.data.step_dataset import Batch
 from tfllm.data.store import TokenStore
-
-if TYPE_CHECKING:
-    import tensorflow as tf
 
 __all__ = ["TokenBlocks"]
 
 
-class TokenBlocks:
+class TokenBlocks(StepBatches):
     """A token stream cut into blocks, as batches for a causal language model.
 
     Attributes:
@@ -86,30 +84,11 @@ class TokenBlocks:
         segments = np.cumsum(inputs == start_id, axis=1, dtype=np.int32)
         return {"input_ids": inputs, "segment_ids": segments}, window[:, 1:], weights
 
-    def dataset(
-        self, first_step: int = 0, steps: int | None = None, *, worker: int = 0, workers: int = 1
-    ) -> tf.data.Dataset:
-        """Give the batches of some steps, of one static shape, prefetched.
-
-        Args:
-            first_step: where to start; costs the same for every value.
-            steps: how many; None for one pass.
-            worker: counts from 0.
-            workers: how many share the rows of each step.
-
-        Returns:
-            `(features, targets, weights)`, see `batch`.
-        """
+    def signature(self, workers: int = 1) -> Any:
+        """Specs of one static shape."""
         import tensorflow as tf
 
         shape = [self.plan.global_batch_size // workers, self.plan.sequence_length]
         ids = tf.TensorSpec(shape, tf.int32)
-        signature = ({"input_ids": ids, "segment_ids": ids}, ids, tf.TensorSpec(shape, tf.float32))
-        count = self.steps_per_epoch if steps is None else steps
-        return step_dataset(
-            lambda step: self.batch(step, worker, workers),
-            signature,
-            first_step,
-            count,
-            shared_out=workers > 1,
-        )
+        features = {"input_ids": ids, "segment_ids": ids}
+        return features, ids, tf.TensorSpec(shape, tf.float32)

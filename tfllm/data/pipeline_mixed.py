@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from tfllm.data.mixture_plan import MixturePlan
-from tfllm.data.step_dataset import Batch, step_dataset
+from tfllm.data.step_batches import StepBatches
+from tfllm.data.step_dataset import Batch
 from tfllm.errors import InputError
 
 if TYPE_CHECKING:
@@ -17,12 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["MixedBatches"]
 
 
-class _Batches(Protocol):
-    def batch(self, step: int, worker: int = 0, workers: int = 1) -> Batch: ...
-    def dataset(self, first_step: int = 0, steps: int | None = None) -> tf.data.Dataset: ...
-
-
-class MixedBatches:
+class MixedBatches(StepBatches):
     """Each step's batch comes from one of several sources, which a plan chooses.
 
     Attributes:
@@ -30,7 +26,7 @@ class MixedBatches:
         plan: which source each step reads, and which of the source's own steps.
     """
 
-    def __init__(self, sources: Sequence[_Batches], plan: MixturePlan) -> None:
+    def __init__(self, sources: Sequence[StepBatches], plan: MixturePlan) -> None:
         """Check that there are as many sources as weights."""
         if len(sources) != len(plan.counts):
             raise InputError(
@@ -38,6 +34,11 @@ class MixedBatches:
             )
         self.sources = list(sources)
         self.plan = plan
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Steps of a window, in which each source has exactly its share."""
+        return self.plan.window
 
     def batch(self, step: int, worker: int = 0, workers: int = 1) -> Batch:
         """Gather the batch of one step, or one worker's share of it.
@@ -50,32 +51,15 @@ class MixedBatches:
         number = np.full(len(weights), source, np.int32)
         return {**features, "source": number}, targets, weights
 
-    def dataset(
-        self, first_step: int, steps: int, *, worker: int = 0, workers: int = 1
-    ) -> tf.data.Dataset:
-        """Give the batches of some steps, prefetched.
-
-        Args:
-            first_step: where to start; costs the same for every value.
-            steps: how many.
-            worker: counts from 0.
-            workers: how many share the rows of each step.
+    def signature(self, workers: int = 1) -> Any:
+        """Specs that hold for every source.
 
         Raises:
             InputError: if the sources' batches have different features or dtypes.
         """
-        return step_dataset(
-            lambda step: self.batch(step, worker, workers),
-            self._signature(),
-            first_step,
-            steps,
-            shared_out=workers > 1,
-        )
-
-    def _signature(self) -> Any:
         import tensorflow as tf
 
-        specs = [source.dataset(0, 1).element_spec for source in self.sources]
+        specs = [source.signature(workers) for source in self.sources]
         widest = [tf.nest.map_structure(_any_size, spec) for spec in specs]
         if any(spec != widest[0] for spec in widest):
             raise InputError(

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import Any
 
 import numpy as np
 
 from tfllm.data.packed_plan import PackedPlan
-from tfllm.data.step_dataset import Batch, step_dataset
+from tfllm.data.step_batches import StepBatches
+from tfllm.data.step_dataset import Batch
 from tfllm.data.store import TokenStore
-
-if TYPE_CHECKING:
-    import tensorflow as tf
 
 __all__ = ["PackedDocuments"]
 
 
-class PackedDocuments:
+class PackedDocuments(StepBatches):
     """Documents packed into rows, as batches for a causal language model.
 
     Attributes:
@@ -105,33 +103,14 @@ class PackedDocuments:
         }
         return features, put(targets, self._end_id), put(1.0, 0, np.float32)
 
-    def dataset(
-        self, first_step: int = 0, steps: int | None = None, *, worker: int = 0, workers: int = 1
-    ) -> tf.data.Dataset:
-        """Give the batches of some steps, of one static shape, prefetched.
-
-        Args:
-            first_step: where to start; costs the same for every value.
-            steps: how many; None for one pass.
-            worker: counts from 0.
-            workers: how many share the rows of each step.
-
-        Returns:
-            `(features, targets, weights)`, see `batch`.
-        """
+    def signature(self, workers: int = 1) -> Any:
+        """Specs of one static shape."""
         import tensorflow as tf
 
         shape = [self.plan.global_batch_size // workers, self.plan.sequence_length]
         ids = tf.TensorSpec(shape, tf.int32)
         features = dict.fromkeys(("input_ids", "segment_ids", "position_ids"), ids)
-        count = self.steps_per_epoch if steps is None else steps
-        return step_dataset(
-            lambda step: self.batch(step, worker, workers),
-            (features, ids, tf.TensorSpec(shape, tf.float32)),
-            first_step,
-            count,
-            shared_out=workers > 1,
-        )
+        return features, ids, tf.TensorSpec(shape, tf.float32)
 
 
 def _lay_out(rows: np.ndarray, lengths: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

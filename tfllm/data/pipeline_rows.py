@@ -2,28 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
 from tfllm.data.array_store import ArrayStore
-from tfllm.data.step_dataset import Batch, step_dataset
+from tfllm.data.step_batches import StepBatches
+from tfllm.data.step_dataset import Batch
 from tfllm.data.step_rows import RowsPlan
-
-if TYPE_CHECKING:
-    import tensorflow as tf
 
 __all__ = ["RowBatches"]
 
 
-class RowBatches:
+class RowBatches(StepBatches):
     """Rows of a store as padded batches for a task.
 
     Attributes:
-        store: its ragged columns are features, all but the targets.
+        store: the rows.
         plan: which rows each step reads.
-        targets: the column to predict: one value a row, or one for each token.
+        features: the ragged columns that are features.
+        targets: the column to predict: one value a row, some (a matrix), or one for each token;
+            None where nothing is.
     """
 
     def __init__(
@@ -31,8 +31,9 @@ class RowBatches:
         store: ArrayStore,
         plan: RowsPlan,
         *,
-        targets: str,
+        targets: str | None,
         weights: str | None = None,
+        features: Sequence[str] | None = None,
         padding: Mapping[str, int] | None = None,
         fill_rows: bool = True,
     ) -> None:
@@ -41,8 +42,10 @@ class RowBatches:
         Args:
             store: `input_ids` and other ragged columns, of equal lengths in each row.
             plan: `RowPlan`, `BucketPlan` or `BudgetPlan` over the store's rows.
-            targets: the column to predict.
+            targets: the column to predict; None gives zeros, for rows without labels.
             weights: a column of weights of the same shape; None: 1 everywhere but on padding.
+            features: ragged columns, `input_ids` first; an encoder's `features` names those that
+                a model takes. None: all but targets and weights.
             padding: value beyond a row's end, by column; 0 where none is named.
             fill_rows: whether an epoch's last batch is filled up to its full size, with rows of
                 weight 0; else it is smaller.
@@ -50,23 +53,28 @@ class RowBatches:
         self.store = store
         self.plan = plan
         self.targets = targets
-        self.steps_per_epoch = plan.steps_per_epoch
         self._weights = weights
         self._padding = dict(padding or {})
         self._fill_rows = fill_rows
-        columns = store.manifest.columns
-        others = (targets, weights)
-        self._features = [name for name in columns if columns[name].ragged and name not in others]
+        ragged = [name for name, column in store.manifest.columns.items() if column.ragged]
+        others = [name for name in ragged if name not in (targets, weights)]
+        self.features = tuple(others if features is None else features)
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Steps of one pass."""
+        return self.plan.steps_per_epoch
 
     def batch(self, step: int, worker: int = 0, workers: int = 1) -> Batch:
         """Gather and pad the rows of one step, or one worker's share of them.
 
         Returns:
-            features: each ragged column as `<int32>[rows, width]`, and `attention_mask`
-            `<int32>[rows, width]`, 1 on tokens; targets `[rows]` or `[rows, width]` of the
-            column's dtype, integers as int32; weights `<float32>` of the same shape. A row that
-            the step lacks repeats another one, with weight 0: a row of padding alone would leave
-            its attention nothing to see.
+            features: each column as `<int32>[rows, width]`, and `attention_mask`
+            `<int32>[rows, width]`, 1 on tokens; targets `[rows]`, `[rows, k]` of a matrix or
+            `[rows, width]` of a ragged column, of the column's dtype, integers as int32; weights
+            `<float32>`, `[rows, width]` if the targets are ragged, else `[rows]`. A row that the
+            step lacks repeats another one, with weight 0: a row of padding alone would leave its
+            attention nothing to see.
 
         Example:
             rows 5 6 and 7, labels 1 0 → input_ids 5 6 | 7 0, attention_mask 1 1 | 1 0, targets
@@ -78,44 +86,38 @@ class RowBatches:
         rows = np.concatenate([chosen.rows, np.repeat(spare, size - len(chosen.rows))])
         real = np.arange(size) < len(chosen.rows)
         width = self._width(rows) if chosen.width is None else chosen.width
-        features = {name: self._gather(name, rows, width) for name in self._features}
-        mask = _inside(*self._spans(self._features[0], rows), width)
+        features = {name: self._gather(name, rows, width) for name in self.features}
+        mask = _inside(*self._spans(self.features[0], rows), width)
         features["attention_mask"] = mask.astype(np.int32)
-        targets = self._gather(self.targets, rows, width)
-        return features, targets, self._weigh(targets, mask, rows, real)
+        targets = np.zeros(size, np.int32)
+        if self.targets is not None:
+            targets = self._gather(self.targets, rows, width)
+        return features, targets, self._weigh(mask, rows, real)
 
-    def dataset(
-        self, first_step: int = 0, steps: int | None = None, *, worker: int = 0, workers: int = 1
-    ) -> tf.data.Dataset:
-        """Give the batches of some steps, prefetched; rows and width are unknown to the graph.
-
-        Args:
-            first_step: where to start; costs the same for every value.
-            steps: how many; None for one pass.
-            worker: counts from 0.
-            workers: how many share the rows of each step.
-
-        Returns:
-            `(features, targets, weights)`, see `batch`.
-        """
+    def signature(self, workers: int = 1) -> Any:
+        """Specs in which rows and width are unknown."""
         import tensorflow as tf
 
+        shape, dtype = self._shape_and_dtype()
+        weights = [None, None] if self._per_token else [None]
         ids = tf.TensorSpec([None, None], tf.int32)
-        features = dict.fromkeys((*self._features, "attention_mask"), ids)
+        features = dict.fromkeys((*self.features, "attention_mask"), ids)
+        targets = tf.TensorSpec(shape, tf.as_dtype(dtype))
+        return features, targets, tf.TensorSpec(weights, tf.float32)
+
+    @property
+    def _per_token(self) -> bool:
+        return self.targets is not None and self.store.manifest.columns[self.targets].ragged
+
+    def _shape_and_dtype(self) -> tuple[list[int | None], type]:
+        if self.targets is None:
+            return [None], np.int32
         column = self.store.manifest.columns[self.targets]
-        shape = [None, None] if column.ragged else [None]
-        targets = tf.TensorSpec(shape, tf.as_dtype(_dtype_of_batch(np.dtype(column.dtype))))
-        count = self.steps_per_epoch if steps is None else steps
-        return step_dataset(
-            lambda step: self.batch(step, worker, workers),
-            (features, targets, tf.TensorSpec(shape, tf.float32)),
-            first_step,
-            count,
-            shared_out=workers > 1,
-        )
+        matrix = column.ragged or column.width is not None
+        return [None, column.width] if matrix else [None], _dtype_of_batch(np.dtype(column.dtype))
 
     def _width(self, rows: np.ndarray) -> int:
-        first, end = self._spans(self._features[0], rows)
+        first, end = self._spans(self.features[0], rows)
         return max(1, int((end - first).max(initial=0)))
 
     def _spans(self, column: str, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -134,11 +136,9 @@ class RowBatches:
         padded[inside] = values[places[inside]]
         return padded
 
-    def _weigh(
-        self, targets: np.ndarray, mask: np.ndarray, rows: np.ndarray, real: np.ndarray
-    ) -> np.ndarray:
+    def _weigh(self, mask: np.ndarray, rows: np.ndarray, real: np.ndarray) -> np.ndarray:
         weights = real.astype(np.float32)
-        if targets.ndim == 2:
+        if self._per_token:
             weights = weights[:, None] * mask
         if self._weights is not None:
             weights = weights * self._gather(self._weights, rows, mask.shape[1])

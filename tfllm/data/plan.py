@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from tfllm.data.epochs import check_batch_size, place_in_epoch
 from tfllm.data.permutation import permuted, random_number
 from tfllm.data.worker_share import worker_share
 
@@ -27,6 +28,10 @@ class BlockPlan:
     sequence_length: int
     global_batch_size: int
     seed: int | None
+
+    def __post_init__(self) -> None:
+        """Check the batch size."""
+        check_batch_size(self.global_batch_size)
 
     @property
     def blocks(self) -> int:
@@ -55,7 +60,7 @@ class BlockPlan:
             worker: counts from 0.
             workers: how many share the step's blocks; their shares are disjoint.
         """
-        epoch, at = divmod(step, self.steps_per_epoch)
+        epoch, at = place_in_epoch(step, self.steps_per_epoch)
         share = worker_share(self.global_batch_size, worker, workers)
         first = at * self.global_batch_size
         end = min(first + share.stop, self.blocks)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from tfllm.data.epochs import check_batch_size, place_in_epoch
 from tfllm.data.permutation import permuted
 from tfllm.data.step_rows import StepRows
 
@@ -29,6 +30,10 @@ class RowPlan:
     global_batch_size: int
     seed: int | None
 
+    def __post_init__(self) -> None:
+        """Check the batch size."""
+        check_batch_size(self.global_batch_size)
+
     @property
     def steps_per_epoch(self) -> int:
         """Steps of an epoch, the last perhaps with fewer rows."""
@@ -36,7 +41,7 @@ class RowPlan:
 
     def rows(self, step: int, worker: int = 0, workers: int = 1) -> StepRows:
         """Rows of a step, or one worker's share of them; see `RowsPlan`."""
-        epoch, at = divmod(step, self.steps_per_epoch)
+        epoch, at = place_in_epoch(step, self.steps_per_epoch)
         first = at * self.global_batch_size
         rows = np.arange(first, min(first + self.global_batch_size, self.num_rows), dtype=np.int64)
         if self.seed is not None:

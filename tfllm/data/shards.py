@@ -75,7 +75,7 @@ class _ArrayFile:
         data = np.ascontiguousarray(array).data
         self.digest.update(data)
         self.file.write(data)
-        self.size += len(array)
+        self.size += array.size
 
     def finish(self) -> str:
         """See that it is on disk; give its sha256."""
@@ -103,6 +103,7 @@ class ShardJoiner:
         self._values: dict[str, _ArrayFile] = {}
         self._offsets: dict[str, _ArrayFile] = {}
         self._dtypes: dict[str, str] = {}
+        self._widths: dict[str, int | None] = {}
 
     def append(self, shard: Path) -> None:
         """Append one shard and delete it."""
@@ -136,6 +137,7 @@ class ShardJoiner:
                 ragged=offsets is not None,
                 sha256=values.finish(),
                 offsets_sha256=offsets.finish() if offsets else "",
+                width=self._widths[name],
             )
         return columns
 
@@ -145,6 +147,9 @@ class ShardJoiner:
             self._begin(name, values, ragged=isinstance(column, Ragged))
         if values.dtype.name != self._dtypes[name]:
             raise ValueError(f"column {name!r} was {self._dtypes[name]}, now {values.dtype.name}")
+        if _width(values) != self._widths[name]:
+            widths = f"{self._widths[name]}, now {_width(values)}"
+            raise ValueError(f"column {name!r} was of width {widths}")
         if isinstance(column, Ragged):
             before = self._values[name].size
             self._offsets[name].append(before + np.cumsum(column.lengths, dtype=np.int64))
@@ -152,6 +157,7 @@ class ShardJoiner:
 
     def _begin(self, name: str, values: np.ndarray, *, ragged: bool) -> None:
         self._dtypes[name] = values.dtype.name
+        self._widths[name] = _width(values)
         self._values[name] = _ArrayFile(self._folder / f"{name}.values.bin")
         if ragged:
             self._offsets[name] = _ArrayFile(self._folder / f"{name}.offsets.bin")
@@ -160,3 +166,8 @@ class ShardJoiner:
 
 def _rows(column: np.ndarray | Ragged) -> int:
     return len(column.lengths if isinstance(column, Ragged) else column)
+
+
+def _width(values: np.ndarray) -> int | None:
+    """Values of each row of a matrix; None for `[rows]`, and for the values of ragged rows."""
+    return values.shape[1] if values.ndim == 2 else None

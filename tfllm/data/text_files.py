@@ -12,13 +12,15 @@ import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO, Literal, TextIO, cast
+from typing import BinaryIO, Literal, TextIO, cast, get_args
 
 from tfllm.errors import InputError
 
 __all__ = [
     "DocumentUnit",
+    "check_unit",
     "find_files",
+    "hash_place",
     "not_utf8",
     "open_bytes",
     "read_documents",
@@ -102,6 +104,17 @@ def open_bytes(path: Path) -> Iterator[BinaryIO]:
 def _unpack(file: io.BufferedReader) -> io.BufferedReader:
     # A buffer in C around it cuts lines several times faster.
     return io.BufferedReader(cast(io.RawIOBase, gzip.GzipFile(fileobj=file)))
+
+
+def check_unit(unit: str) -> None:
+    """See that a unit of documents is one that there is.
+
+    Raises:
+        InputError: if not.
+    """
+    units = get_args(DocumentUnit)
+    if unit not in units:
+        raise InputError(f"a document's unit must be one of {', '.join(units)}. Received: {unit!r}")
 
 
 def read_documents(files: Sequence[Path], unit: DocumentUnit) -> Iterator[str]:
@@ -197,7 +210,7 @@ def split_by_hash(
             "the text is one paragraph and can't be split into training and validation. Give more "
             "text, or a file of its own with --validation"
         )
-    places = [_place(document) for document in documents]
+    places = [hash_place(document) for document in documents]
     # Where there are few documents, each side gets at least the one that is nearest to it.
     limit = min(max(validation_fraction, min(places)), max(places) - 2**-49)
     sides: tuple[list[str], list[str]] = ([], [])
@@ -206,9 +219,9 @@ def split_by_hash(
     return sides
 
 
-def _place(document: str) -> float:
+def hash_place(text: str) -> float:
     """A number in [0, 1) that follows from the text alone."""
-    digest = hashlib.sha256(document.encode()).digest()
+    digest = hashlib.sha256(text.encode()).digest()
     return int.from_bytes(digest[:6], "big") / 2**48
 
 

@@ -88,17 +88,6 @@ def test_steps_of_one_name_are_told_apart():
     }
 
 
-def test_fingerprint_follows_steps_and_options():
-    made = [
-        Cleaner([Length(), ExactDuplicates()]),
-        Cleaner([ExactDuplicates(), Length()]),
-        Cleaner([Length(least_words=2), ExactDuplicates()]),
-        Cleaner([]),
-    ]
-    assert len({cleaner.fingerprint() for cleaner in made}) == 4
-    assert made[0].fingerprint() == Cleaner([Length(), ExactDuplicates()]).fingerprint()
-
-
 @pytest.mark.parametrize("documents", [[], ["  ", "\n"]])
 def test_nothing_in_nothing_out(documents):
     assert list(Cleaner([ExactDuplicates()]).clean(documents)) == []

@@ -68,3 +68,8 @@ def test_a_bad_line_takes_its_sentence_along(write, line, reason):
 def test_an_empty_token_between_tabs(write):
     with pytest.raises(InputError, match="a.conll:2 has no token"):
         list(Conll(write("a.conll", "x\tO\n\tO\n"), delimiter="\t"))
+
+
+def test_a_scheme_is_one_of_three(write):
+    with pytest.raises(InputError, match="scheme must be one of iob1, .* Received: 'bio'"):
+        Conll(write("a.conll", "x O\n"), scheme="bio")

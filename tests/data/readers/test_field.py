@@ -2,6 +2,7 @@ import pytest
 
 from tfllm.data.readers import Field
 from tfllm.data.readers.field import as_fields, take_fields
+from tfllm.errors import InputError
 
 
 @pytest.mark.parametrize(
@@ -68,3 +69,24 @@ def test_names_keys_and_defaults():
     with pytest.raises(ValueError, match="has no field 't'; its fields: 'l'"):
         take_fields({"l": 3}, fields)
     assert as_fields(["a"]) == {"a": Field("a")}
+
+
+def test_lists_of_labels_come_as_lists_or_as_text():
+    read = Field("f", "labels").read
+    assert read(["a", 2]) == ["a", 2]
+    assert read("a, b") == ["a", "b"] and read("a") == ["a"] and read(" ") == read([]) == []
+    for value, reason in (("a,,b", "nothing between two commas"), (3, "not a list"), ([None], "")):
+        with pytest.raises(ValueError, match=f"field 'f' is .*{reason}"):
+            read(value)
+
+
+def test_blank_text_may_be_refused():
+    assert Field("f").read(" ") == " "
+    for kind in ("text", "label"):
+        with pytest.raises(ValueError, match="field 'f' is blank"):
+            Field("f", kind, blank=False).read(" \u3000\n")
+
+
+def test_a_kind_is_one_that_there_is():
+    with pytest.raises(InputError, match="field 'f' must be one of text, .* Received: 'txet'"):
+        Field("f", "txet")

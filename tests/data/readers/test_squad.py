@@ -59,6 +59,7 @@ def test_version_2_has_questions_without_an_answer(write):
         ({"answers": None}, "has no list 'answers'"),
         ({"question": None}, "has no field 'question'"),
         ({"question": 3}, "field 'question' is 3, not text"),
+        ({"question": " "}, "field 'question' is blank"),
     ],
 )
 def test_bad_questions_are_named_by_number_and_id(write, changes, reason):
@@ -92,6 +93,7 @@ def test_other_faults_of_a_question(write):
         ('{"data": []}', "there is no example"),
         (b'{"data": "\xff"}', "is not UTF-8: byte 0xff at offset 10"),
         ("", "a.json is empty"),
+        ('{"data": ' + "1" * 5000 + "}", "a.json can't be read: Exceeds the limit"),
     ],
 )
 def test_files_of_another_format(write, content, message):

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tfllm.data.readers import Csv, Field, Tsv
+from tfllm.data.readers import BadRow, Csv, Field, Tsv
 from tfllm.data.readers.tables import quoted_cells
 from tfllm.errors import InputError
 
@@ -51,6 +51,29 @@ def test_an_open_quote_swallows_nothing_silently(write):
     path = write("a.csv", 'text,n\n"a,1\nb,2\n')
     with pytest.raises(InputError, match=r"a.csv:2 is badly quoted: unexpected end"):
         list(Csv(path, ["text"]))
+
+
+def test_an_open_quote_costs_its_own_line_only(write):
+    rows = [f"row {i},{i}" for i in range(50)]
+    rows[3] = '"row 3,3'
+    rows[20] = '"row, ""20""",20'
+    read = Csv(write("a.csv", "\n".join(["text,n", *rows])), ["text"], on_error="skip")
+    wanted = ['row, "20"' if i == 20 else f"row {i}" for i in range(50) if i != 3]
+    assert [example["text"] for example in read] == wanted
+    assert [row.line for row in read.skipped.samples] == [5]
+
+
+def test_parts_of_a_badly_quoted_row_are_no_rows(write):
+    path = write("a.csv", 'text,n\n"one\nsays "two"\nend",1\nb,2\n')
+    read = Csv(path, ["text"], on_error="skip")
+    assert list(read) == [{"text": "b"}]
+    assert [row.line for row in read.skipped.samples] == [2, 3, 4]
+
+
+@pytest.mark.parametrize("delimiter", [";;", "", '"', "\n"])
+def test_delimiters_that_cannot_be(write, delimiter):
+    with pytest.raises(InputError, match="delimiter must be one character"):
+        Csv(write("a.csv", "text\nx\n"), ["text"], delimiter=delimiter)
 
 
 def test_a_long_cell_is_read_and_the_process_limit_left_alone(write):
@@ -116,3 +139,19 @@ def test_what_csv_writes_comes_back_with_its_lines(rows):
         path = Path(folder) / "a.csv"
         path.write_bytes(text.getvalue().encode())
         assert list(quoted_cells(path, ",")) == list(zip(lines, rows, strict=True))
+
+
+@given(st.lists(st.booleans(), min_size=1, max_size=12), st.integers(0, 3))
+def test_open_quotes_swallow_no_other_row(opened, quoted):
+    rows = [f'"{i},{i}' if bad else f"{i},{i}" for i, bad in enumerate(opened)]
+    rows += ['"x, ""y""",9'] * quoted
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "a.csv"
+        path.write_text("\n".join(["t,n", *rows]))
+        found = list(Csv(path, ["t", "n"], on_error="skip").rows())
+    good = [row for row in found if not isinstance(row, BadRow)]
+    wanted = [{"t": str(i), "n": str(i)} for i, bad in enumerate(opened) if not bad]
+    assert good == wanted + [{"t": 'x, "y"', "n": "9"}] * quoted
+    assert [row.line - 2 for row in found if isinstance(row, BadRow)] == [
+        i for i, bad in enumerate(opened) if bad
+    ]

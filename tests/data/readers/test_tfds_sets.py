@@ -8,6 +8,7 @@ import pytest
 from tfllm.data.corpus import read_corpus
 from tfllm.data.readers import Field, Tfds
 from tfllm.data.readers.tfds_sets import split_tfds_name
+from tfllm.data.tasks import read_examples, read_tagged_words, text_fields
 from tfllm.errors import InputError
 
 ROWS = 5
@@ -141,3 +142,26 @@ def test_a_corpus_of_texts(data_dir, monkeypatch):
         read_corpus(["tfds:nothing"])
     with pytest.raises(InputError, match="--train 'tfds:tiny/small' is a data set of TFDS"):
         read_corpus(["tfds:tiny/small", "a.txt"])
+
+
+def test_tasks_out_of_tfds(data_dir, monkeypatch):
+    monkeypatch.setenv("TFDS_DATA_DIR", str(data_dir))
+    fields = text_fields(text="sentence")
+    parts = read_examples(["tfds:tiny/small@train[:4]"], test=["tfds:tiny/small"], fields=fields)
+    both = [*parts.train, *parts.validation]
+    assert sorted(e["label"] for e in both) == ["bad", "bad", "good", "good"]
+    assert [e["text"] for e in parts.test] == ["a ü 2", "a ü 3"]
+    assert parts.test.place(1) == "tfds:tiny/small/1.0.0@test:2"
+    with pytest.raises(InputError, match="--train tfds:tiny/small has no feature 'stars'"):
+        read_examples(["tfds:tiny/small"], fields=text_fields(text="sentence", label="stars"))
+    with pytest.raises(InputError, match="train:5 field 'label' is null"):
+        read_examples(["tfds:tiny/small"], fields=fields)
+
+
+def test_tags_out_of_tfds(data_dir, monkeypatch):
+    monkeypatch.setenv("TFDS_DATA_DIR", str(data_dir))
+    source = ["tfds:tiny/small@train[2:]"]
+    tagged = read_tagged_words(source, source)
+    assert next(iter(tagged.train)) == {"tokens": ["x", "x"], "tags": ["O", "O"]}
+    with pytest.raises(InputError, match="train:1 has no words"):
+        read_tagged_words(["tfds:tiny/small"])

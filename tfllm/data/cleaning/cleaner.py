@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -111,10 +110,6 @@ class Cleaner:
             if examples:
                 lines += [f"      {_shown(example)}" for example in found["examples"]]
         return "\n".join(["Cleaning:", *lines])
-
-    def fingerprint(self) -> str:
-        """Identify the steps and their options: SHA-256, in hexadecimal."""
-        return hashlib.sha256(repr(self.steps).encode()).hexdigest()
 
 
 def _shown(example: dict[str, str]) -> str:

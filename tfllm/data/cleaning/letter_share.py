@@ -38,6 +38,6 @@ class LetterShare(Step):
         words = document.split()
         with_letter = sum(any(map(str.isalpha, word)) for word in words)
         if with_letter < self.least * len(words):
-            share = with_letter / len(words)
-            return Removal(f"{share:.0%} of the words hold a letter, fewer than {self.least:.0%}")
+            counts = f"{with_letter:,} of {len(words):,} words"
+            return Removal(f"{counts} hold a letter, a smaller share than {self.least:.0%}")
         return document

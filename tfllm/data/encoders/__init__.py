@@ -2,7 +2,17 @@
 
 from tfllm.data.encoders.document_encoder import DocumentEncoder
 from tfllm.data.encoders.encoder import Encoded, Encoder
+from tfllm.data.encoders.question_encoder import QuestionEncoder
 from tfllm.data.encoders.ragged import Ragged
+from tfllm.data.encoders.tag_encoder import TagEncoder
 from tfllm.data.encoders.text_encoder import TextEncoder
 
-__all__ = ["DocumentEncoder", "Encoded", "Encoder", "Ragged", "TextEncoder"]
+__all__ = [
+    "DocumentEncoder",
+    "Encoded",
+    "Encoder",
+    "QuestionEncoder",
+    "Ragged",
+    "TagEncoder",
+    "TextEncoder",
+]

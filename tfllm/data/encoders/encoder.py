@@ -16,9 +16,9 @@ class Encoded(NamedTuple):
     """Some examples as arrays.
 
     Attributes:
-        columns: name → `[rows]`, or `Ragged` where rows hold different numbers of values. All
-            have as many rows. Names, types and dtypes are the same for every batch of examples,
-            an empty one included.
+        columns: name → `[rows]`, `[rows, width]`, or `Ragged` where rows hold different numbers
+            of values. All have as many rows. Names, types, dtypes and widths are the same for
+            every batch of examples, an empty one included.
         counts: name → how often something happened, for example `rows_truncated`. A store adds
             them up.
     """

@@ -7,9 +7,10 @@ from typing import Any
 
 from tfllm.errors import InputError
 
-__all__ = ["shown", "texts_of"]
+__all__ = ["listed", "shown", "texts_of", "words_of"]
 
 _SHOWN_CHARACTERS = 80
+_LISTED = 20
 
 
 def texts_of(examples: Sequence[Mapping[str, Any]], field: str) -> list[str]:
@@ -32,10 +33,32 @@ def texts_of(examples: Sequence[Mapping[str, Any]], field: str) -> list[str]:
     return texts
 
 
+def words_of(example: Mapping[str, Any], field: str) -> list[str]:
+    """Give one field of an example, a list of texts.
+
+    Raises:
+        InputError: if it is missing, no such list, or holds half a surrogate pair.
+    """
+    words = example.get(field)
+    if not isinstance(words, list | tuple) or not all(isinstance(word, str) for word in words):
+        found = f"Its fields: {', '.join(example)}" if words is None else f"Received: {words!r:.80}"
+        raise InputError(
+            f"an example has no list of texts in field {field!r}: {shown(example)}. {found}"
+        )
+    _check_utf8(list(words), field)
+    return list(words)
+
+
 def shown(example: Mapping[str, Any]) -> str:
     """The beginning of an example, in one line."""
     text = repr(dict(example))
     return text if len(text) <= _SHOWN_CHARACTERS else text[:_SHOWN_CHARACTERS] + "…"
+
+
+def listed(names: Sequence[str]) -> str:
+    """Names in one line, the first of them where there are many."""
+    more = f" … ({len(names)} in all)" if len(names) > _LISTED else ""
+    return ", ".join(names[:_LISTED]) + more
 
 
 def _check_utf8(texts: list[str], field: str) -> None:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 
 from tfllm.data.encoders.encoder import Encoded
-from tfllm.data.encoders.fields import shown, texts_of
+from tfllm.data.encoders.fields import listed, shown, texts_of
 from tfllm.data.encoders.ragged import Ragged
 from tfllm.data.fast_tokenizer import FastTokenizer
 from tfllm.errors import InputError
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 __all__ = ["TextEncoder", "Truncation"]
 
-Truncation = Literal["longest_first", "first", "second"]
-_NAMES = {"longest_first": "longest_first", "first": "only_first", "second": "only_second"}
+# The names that `tfllm.text.Preprocessor` and Hugging Face have for them.
+Truncation = Literal["longest_first", "only_first", "only_second"]
 
 
 @dataclass(frozen=True)
@@ -28,8 +28,9 @@ class TextEncoder:
     """One text or a pair as Hugging Face's fast tokenizer encodes it: special tokens, truncation.
 
     Columns: `input_ids`, ragged, `uint16` or `uint32`; for pairs `token_type_ids`, ragged,
-    `uint8`; and `label`, `<int32>[rows]` where classes are named, else `<float32>[rows]`. Counts:
-    `text_bytes`, `rows_truncated`, `tokens_cut`.
+    `uint8`; and `label`: the number of a class, `<int32>[rows]`; 1 or 0 for each of several
+    classes, `<float32>[rows, classes]`; or a number, `<float32>[rows]`. Counts: `text_bytes`,
+    `rows_truncated`, `tokens_cut`.
 
     Attributes:
         tokenizer: its own template adds the special tokens.
@@ -38,10 +39,11 @@ class TextEncoder:
         second: the field of the second, or None.
         truncation: which of two texts gives tokens: the longer one at each, or always that one.
         label: the field of the label, or None.
-        classes: names of the labels, in the order of their numbers; empty: labels are numbers.
+        labels: their names, in the order of their numbers; empty: each label is a number.
+        multi_label: whether the field holds a list of names, none or several.
 
     Raises:
-        InputError: if `max_tokens` leaves no room for text.
+        InputError: if `max_tokens` leaves no room for text, or the settings contradict each other.
     """
 
     tokenizer: FastTokenizer
@@ -50,17 +52,21 @@ class TextEncoder:
     second: str | None = None
     truncation: Truncation = "longest_first"
     label: str | None = None
-    classes: tuple[str, ...] = ()
+    labels: tuple[str, ...] = ()
+    multi_label: bool = False
 
     def __post_init__(self) -> None:
         """Check what was asked for."""
-        if self.truncation not in _NAMES:
+        if self.truncation not in get_args(Truncation):
             raise InputError(
-                f"truncation must be one of {', '.join(_NAMES)}. Received: {self.truncation!r}"
+                f"truncation must be one of {', '.join(get_args(Truncation))}. Received: "
+                f"{self.truncation!r}"
             )
-        if self.truncation == "second" and self.second is None:
+        if self.multi_label and not self.labels:
+            raise InputError("multi_label needs the labels' names. Received: labels=()")
+        if self.truncation == "only_second" and self.second is None:
             raise InputError(
-                "truncation 'second' needs a second text, and there is one text a row. "
+                "truncation 'only_second' needs a second text, and there is one text a row. "
                 "Take 'longest_first'"
             )
         special = self.tokenizer.fast.num_special_tokens_to_add(self.second is not None)
@@ -70,18 +76,24 @@ class TextEncoder:
                 "tokens. Give more"
             )
 
+    @property
+    def features(self) -> tuple[str, ...]:
+        """The columns that a model takes."""
+        return ("input_ids",) if self.second is None else ("input_ids", "token_type_ids")
+
     def identity(self) -> dict[str, Any]:
         """What decides the arrays."""
         return {
             "encoder": "text",
-            "version": 1,
+            "version": 2,
             "tokenizer": self.tokenizer.fingerprint,
             "max_tokens": self.max_tokens,
             "first": self.first,
             "second": self.second,
             "truncation": self.truncation,
             "label": self.label,
-            "classes": list(self.classes),
+            "labels": list(self.labels),
+            "multi_label": self.multi_label,
         }
 
     def __call__(self, examples: Sequence[Mapping[str, Any]]) -> Encoded:
@@ -101,7 +113,8 @@ class TextEncoder:
             types = [encoding.type_ids for encoding in encodings]
             columns["token_type_ids"] = Ragged.of(types, np.dtype(np.uint8))
         if self.label is not None:
-            columns["label"] = self._labels(examples, self.label)
+            make = self._multi_hot if self.multi_label else self._numbers
+            columns["label"] = make(examples, self.label)
         cut = self._cut(inputs, ids)
         counts = {
             "text_bytes": sum(len(text.encode()) for row in inputs for text in row),
@@ -118,7 +131,7 @@ class TextEncoder:
         self, inputs: list[tuple[str, ...]], examples: Sequence[Mapping[str, Any]]
     ) -> list[tokenizers.Encoding]:
         fast = self.tokenizer.truncating
-        fast.enable_truncation(self.max_tokens, strategy=_NAMES[self.truncation])
+        fast.enable_truncation(self.max_tokens, strategy=self.truncation)
         try:
             return fast.encode_batch_fast(_for_hugging_face(inputs))
         except Exception:  # tokenizers raises nothing more precise
@@ -132,7 +145,7 @@ class TextEncoder:
         try:
             fast.encode(*row)
         except Exception as error:
-            other = self.first if self.truncation == "second" else self.second
+            other = self.first if self.truncation == "only_second" else self.second
             raise InputError(
                 f"truncation {self.truncation!r} can't make {shown(example)} as short as "
                 f"{self.max_tokens} tokens, since {other!r} alone is longer. Take "
@@ -145,21 +158,36 @@ class TextEncoder:
         whole = self.tokenizer.fast.encode_batch_fast(_for_hugging_face(full))
         return [len(encoding) - self.max_tokens for encoding in whole]
 
-    def _labels(self, examples: Sequence[Mapping[str, Any]], field: str) -> np.ndarray:
-        numbers = {name: number for number, name in enumerate(self.classes)}
-        dtype = np.int32 if self.classes else np.float32
-        labels = np.empty(len(examples), dtype)
+    def _numbers(self, examples: Sequence[Mapping[str, Any]], field: str) -> np.ndarray:
+        numbers = {name: number for number, name in enumerate(self.labels)}
+        made = np.empty(len(examples), np.int32 if self.labels else np.float32)
         for row, example in enumerate(examples):
             value = example.get(field)
             try:
-                labels[row] = numbers[str(value)] if self.classes else float(value)  # type: ignore[arg-type]
+                made[row] = numbers[str(value)] if self.labels else float(value)  # type: ignore[arg-type]
             except (KeyError, TypeError, ValueError):
-                known = f"one of {', '.join(self.classes)}" if self.classes else "a number"
+                known = f"one of {listed(self.labels)}" if self.labels else "a number"
                 raise InputError(
                     f"the label {field!r} of an example must be {known}. Received: {value!r} in "
                     f"{shown(example)}"
                 ) from None
-        return labels
+        return made
+
+    def _multi_hot(self, examples: Sequence[Mapping[str, Any]], field: str) -> np.ndarray:
+        numbers = {name: number for number, name in enumerate(self.labels)}
+        made = np.zeros((len(examples), len(self.labels)), np.float32)
+        for row, example in enumerate(examples):
+            names = example.get(field)
+            try:
+                if isinstance(names, str):
+                    raise TypeError
+                made[row, [numbers[str(name)] for name in names]] = 1  # type: ignore[union-attr]
+            except (KeyError, TypeError):
+                raise InputError(
+                    f"the labels {field!r} of an example must be a list of some of "
+                    f"{listed(self.labels)}. Received: {names!r} in {shown(example)}"
+                ) from None
+        return made
 
 
 def _for_hugging_face(inputs: list[tuple[str, ...]]) -> list[Any]:

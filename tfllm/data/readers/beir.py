@@ -10,7 +10,7 @@ from typing import ClassVar
 from tfllm.data.readers.bad_row import BadRow
 from tfllm.data.readers.field import Field
 from tfllm.data.readers.json_lines import JsonLines
-from tfllm.data.readers.reader import Example, Reader
+from tfllm.data.readers.reader import Example, Located, Reader
 from tfllm.data.readers.tsv_files import Tsv
 from tfllm.errors import InputError
 
@@ -69,34 +69,40 @@ class Beir(Reader):
         """The folder's name."""
         return Path(self.folder).resolve().name
 
-    def rows(self) -> Iterator[Example | BadRow]:
+    def located(self) -> Iterator[Located]:
         """Yield judged pairs, and rows of the three files that can't be read."""
-        judged: list[tuple[int, Example]] = []
-        for line, row in self.judgements.numbered_rows(self.files[2]):
+        judged: list[tuple[int | None, Example]] = []
+        for path, line, row in self.judgements.located():
             if isinstance(row, BadRow):
-                yield row
+                yield path, line, row
             else:
                 judged.append((line, row))
         queries: dict[str, Example] = {}
         yield from _collect(self.queries, {row["query_id"] for _, row in judged}, queries)
         documents: dict[str, Example] = {}
         yield from _collect(self.documents, {row["document_id"] for _, row in judged}, documents)
+        path = self.files[2]
         for line, row in judged:
             query, document = queries.get(row["query_id"]), documents.get(row["document_id"])
             if query is None:
-                yield BadRow(self.files[2], line, f"names the query {row['query_id']!r}: none")
+                reason = f"names the query {row['query_id']!r}: none"
+                yield path, line, BadRow(path, line, reason)
             elif document is None:
                 reason = f"names the document {row['document_id']!r}: none"
-                yield BadRow(self.files[2], line, reason)
+                yield path, line, BadRow(path, line, reason)
             else:
-                yield {
-                    "query_id": row["query_id"],
-                    "query": query["text"],
-                    "document_id": row["document_id"],
-                    "title": document["title"],
-                    "document": document["text"],
-                    "score": row["score"],
-                }
+                yield (
+                    path,
+                    line,
+                    {
+                        "query_id": row["query_id"],
+                        "query": query["text"],
+                        "document_id": row["document_id"],
+                        "title": document["title"],
+                        "document": document["text"],
+                        "score": row["score"],
+                    },
+                )
 
     def _find(self) -> list[Path]:
         names = ["corpus.jsonl", "queries.jsonl", f"qrels/{self.split}.tsv"]
@@ -115,10 +121,10 @@ class Beir(Reader):
         )
 
 
-def _collect(reader: JsonLines, wanted: set[str], found: dict[str, Example]) -> Iterator[BadRow]:
+def _collect(reader: JsonLines, wanted: set[str], found: dict[str, Example]) -> Iterator[Located]:
     """Put the rows with wanted ids into `found`; yield those that can't be read."""
-    for row in reader.rows():
+    for path, line, row in reader.located():
         if isinstance(row, BadRow):
-            yield row
+            yield path, line, row
         elif row["id"] in wanted:
             found[row["id"]] = row

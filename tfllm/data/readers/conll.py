@@ -7,11 +7,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import get_args
 
 from tfllm.data.readers.bad_row import BadRow
 from tfllm.data.readers.iob2 import TagScheme, check_tag, to_iob2
 from tfllm.data.readers.lines import read_lines
 from tfllm.data.readers.reader import Example, Paths, Reader
+from tfllm.errors import InputError
 
 __all__ = ["Conll"]
 
@@ -48,12 +50,19 @@ class Conll(Reader):
     delimiter: str | None = None
     positions_in_tokens: bool = False
 
+    def __post_init__(self) -> None:
+        """Check the scheme, and find the files."""
+        if self.scheme is not None and self.scheme not in get_args(TagScheme):
+            listed = ", ".join(get_args(TagScheme))
+            raise InputError(f"scheme must be one of {listed}, or None. Received: {self.scheme!r}")
+        super().__post_init__()
+
     def _find(self) -> list[Path]:
         return self._resolve(self.paths)
 
-    def _read(self, path: Path) -> Iterator[Example | BadRow]:
+    def _read(self, path: Path) -> Iterator[tuple[int, Example | BadRow]]:
         for sentence in _sentences(path):
-            yield self._example(path, sentence)
+            yield sentence[0][0], self._example(path, sentence)
 
     def _example(
         self, path: Path, sentence: list[tuple[int, str, BadRow | None]]

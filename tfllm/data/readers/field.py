@@ -8,9 +8,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from tfllm.errors import InputError
+
 __all__ = ["Field", "Fields", "Kind", "as_fields", "shorten", "take_fields"]
 
-Kind = Literal["text", "label", "integer", "number", "texts", "any"]
+Kind = Literal["text", "label", "integer", "number", "texts", "labels", "any"]
 _INTEGER = re.compile(r"[+-]?[0-9]+")
 
 
@@ -21,14 +23,25 @@ class Field:
     Attributes:
         key: name of the column, or of the JSON object's key.
         kind: `text`: a str; `label`: a str, int, float or bool, as it stands; `integer` and
-            `number`: an int and a finite float, out of text too; `texts`: a list of str; `any`:
-            whatever is not null.
+            `number`: an int and a finite float, out of text too; `texts`: a list of str;
+            `labels`: a list of labels, or text in which commas part them; `any`: whatever is not
+            null.
         default: for rows that lack the key; None if they are bad rows.
+        blank: whether text of white space alone will do.
     """
 
     key: str
     kind: Kind = "text"
     default: Any = None
+    blank: bool = True
+
+    def __post_init__(self) -> None:
+        """Check the kind."""
+        if self.kind not in _READ:
+            raise InputError(
+                f"the kind of field {self.key!r} must be one of {', '.join(_READ)}. Received: "
+                f"{self.kind!r}"
+            )
 
     def read(self, value: Any) -> Any:
         """Check a value, and turn text into a number where one is wanted.
@@ -38,6 +51,8 @@ class Field:
         """
         if value is None:
             raise ValueError(f"field {self.key!r} is null")
+        if not self.blank and isinstance(value, str) and not value.strip():
+            raise ValueError(f"field {self.key!r} is blank")
         try:
             return _READ[self.kind](value)
         except ValueError as error:
@@ -130,6 +145,17 @@ def _texts(value: Any) -> list[str]:
     return [_text(text) for text in value]
 
 
+def _labels(value: Any) -> list[str | int | float]:
+    if isinstance(value, str):
+        parts = [part.strip() for part in _text(value).split(",")]
+        if "" in parts and parts != [""]:
+            raise ValueError(f"is {_shown(value)}, with nothing between two commas")
+        return [part for part in parts if part]
+    if not isinstance(value, list):
+        raise ValueError(f"is {_shown(value)}, not a list of labels")
+    return [_label(label) for label in value]
+
+
 def _any(value: Any) -> Any:
     return value
 
@@ -140,5 +166,6 @@ _READ = {
     "integer": _integer,
     "number": _number,
     "texts": _texts,
+    "labels": _labels,
     "any": _any,
 }

@@ -41,9 +41,9 @@ class HtmlPages(Reader):
     def _find(self) -> list[Path]:
         return self._resolve(self.paths)
 
-    def _read(self, path: Path) -> Iterator[Example | BadRow]:
+    def _read(self, path: Path) -> Iterator[tuple[None, Example | BadRow]]:
         trafilatura = import_extra("trafilatura", "html", "reading HTML")
         with open_bytes(path) as file:
             page = file.read()
         text = trafilatura.extract(page, include_comments=False, include_tables=self.tables)
-        yield {"text": text} if text else BadRow(path, None, "has no main text")
+        yield None, {"text": text} if text else BadRow(path, None, "has no main text")

@@ -35,13 +35,13 @@ class JsonLines(Reader):
     def _find(self) -> list[Path]:
         return self._resolve(self.paths)
 
-    def _read(self, path: Path) -> Iterator[Example | BadRow]:
+    def _read(self, path: Path) -> Iterator[tuple[int, Example | BadRow]]:
         fields = as_fields(self.fields)
         for number, (line, fault) in enumerate(read_lines(path), 1):
             if fault:
-                yield fault
+                yield number, fault
             elif line and not line.isspace():
-                yield _example(path, number, line, fields)
+                yield number, _example(path, number, line, fields)
 
 
 def _example(path: Path, number: int, line: str, fields: dict[str, Field]) -> Example | BadRow:

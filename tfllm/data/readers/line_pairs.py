@@ -9,7 +9,7 @@ from typing import ClassVar
 
 from tfllm.data.readers.bad_row import BadRow
 from tfllm.data.readers.lines import read_lines
-from tfllm.data.readers.reader import Example, Paths, Reader
+from tfllm.data.readers.reader import Located, Paths, Reader
 from tfllm.data.text_files import open_bytes
 from tfllm.errors import InputError
 
@@ -39,7 +39,7 @@ class LinePairs(Reader):
 
     _places: ClassVar[frozenset[str]] = frozenset({"sources", "targets"})
 
-    def rows(self) -> Iterator[Example | BadRow]:
+    def located(self) -> Iterator[Located]:
         """Yield pairs, and lines that can't be read, in the order of the files."""
         half = len(self.files) // 2
         for source, target in zip(self.files[:half], self.files[half:], strict=True):
@@ -48,11 +48,12 @@ class LinePairs(Reader):
             for number, ((left, left_fault), (right, right_fault)) in enumerate(lines, 1):
                 fault = left_fault or right_fault
                 if fault:
-                    yield fault
+                    yield source, number, fault
                 elif not left.strip() or not right.strip():
-                    yield BadRow(source if not left.strip() else target, number, "is blank")
+                    blank = source if not left.strip() else target
+                    yield blank, number, BadRow(blank, number, "is blank")
                 else:
-                    yield {self.source_name: left, self.target_name: right}
+                    yield source, number, {self.source_name: left, self.target_name: right}
 
     def _find(self) -> list[Path]:
         sources, targets = self._resolve(self.sources), self._resolve(self.targets)

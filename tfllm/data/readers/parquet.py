@@ -35,7 +35,7 @@ class Parquet(Reader):
     def _find(self) -> list[Path]:
         return self._resolve(self.paths)
 
-    def _read(self, path: Path) -> Iterator[Example | BadRow]:
+    def _read(self, path: Path) -> Iterator[tuple[int, Example | BadRow]]:
         # Slow to import, so only here; and without type information.
         arrow, parquet = import_module("pyarrow"), import_module("pyarrow.parquet")
         fields = as_fields(self.fields)
@@ -46,7 +46,7 @@ class Parquet(Reader):
                 for batch in file.iter_batches(_ROWS_AT_ONCE, columns=keys):
                     for row in _rows(batch):
                         number += 1
-                        yield _example(path, number, row, fields)
+                        yield number, _example(path, number, row, fields)
         except (arrow.ArrowException, OSError) as error:
             reason = shorten(" ".join(str(error).split()), 160)
             raise InputError(

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tfllm.data.readers.reader import Example, Paths, Reader
-from tfllm.data.text_files import DocumentUnit, read_documents
+from tfllm.data.text_files import DocumentUnit, check_unit, read_documents
 
 __all__ = ["PlainText"]
 
@@ -27,6 +27,11 @@ class PlainText(Reader):
     def _find(self) -> list[Path]:
         return self._resolve(self.paths)
 
-    def _read(self, path: Path) -> Iterator[Example]:
+    def __post_init__(self) -> None:
+        """Check the unit, and find the files."""
+        check_unit(self.unit)
+        super().__post_init__()
+
+    def _read(self, path: Path) -> Iterator[tuple[None, Example]]:
         for document in read_documents([path], self.unit):
-            yield {"text": document}
+            yield None, {"text": document}

@@ -17,14 +17,16 @@ from tfllm.data.readers.skipped import Skipped
 from tfllm.data.text_files import find_files
 from tfllm.errors import InputError
 
-__all__ = ["Example", "OnError", "Paths", "Reader"]
+__all__ = ["Example", "Located", "OnError", "Paths", "Reader"]
 
 Example = dict[str, Any]
 OnError = Literal["refuse", "skip"]
 Paths = str | Path | Sequence[str | Path]
+# File, or a data set's name; line or number in it; what stands there.
+Located = tuple[Path | str, int | None, Example | BadRow]
 
 # Goes up when a reader starts to read the same bytes otherwise.
-_READING = 1
+_READING = 2
 _LISTED = 10
 
 
@@ -51,7 +53,7 @@ class Reader(ABC):
     def __post_init__(self) -> None:
         """Find the files, so that a wrong path is refused at once."""
         if self.on_error not in get_args(OnError):
-            raise ValueError(f"on_error is {self.on_error!r}, not one of {get_args(OnError)}")
+            raise InputError(f"on_error is {self.on_error!r}, not one of {get_args(OnError)}")
         _ = self.files
 
     def __iter__(self) -> Iterator[Example]:
@@ -77,8 +79,24 @@ class Reader(ABC):
 
     def rows(self) -> Iterator[Example | BadRow]:
         """Yield examples, and rows that can't be read, in the order of the files."""
+        for _, _, row in self.located():
+            yield row
+
+    def located(self) -> Iterator[Located]:
+        """Yield the same, each with its file and line."""
         for path in self.files:
-            yield from self._read(path)
+            for line, row in self._read(path):
+                yield path, line, row
+
+    def place(self, number: int) -> str:
+        """Say where an example stands, `file:line`; reads again up to it.
+
+        Args:
+            number: of the example among those that a pass yields, from 0.
+        """
+        good = (found for found in self.located() if not isinstance(found[2], BadRow))
+        path, line, _ = next(islice(good, number, None))
+        return str(path) if line is None else f"{path}:{line}"
 
     @cached_property
     def files(self) -> tuple[Path, ...]:
@@ -116,8 +134,8 @@ class Reader(ABC):
     def _find(self) -> Iterable[Path]:
         """Find the files."""
 
-    def _read(self, path: Path) -> Iterator[Example | BadRow]:
-        """Read one file; readers that don't go file by file replace `rows`."""
+    def _read(self, path: Path) -> Iterator[tuple[int | None, Example | BadRow]]:
+        """Read one file, with lines; readers that don't go file by file replace `located`."""
         raise NotImplementedError
 
     def _resolve(self, paths: Paths) -> list[Path]:

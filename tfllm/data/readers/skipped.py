@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
 
 from tfllm.data.readers.bad_row import BadRow
 
@@ -29,7 +28,3 @@ class Skipped:
         self.count += 1
         if len(self.samples) < _SAMPLES:
             self.samples.append(row)
-
-    def record(self) -> dict[str, Any]:
-        """Give what a run's record holds: `{"count": …, "samples": ["file:line reason", …]}`."""
-        return {"count": self.count, "samples": [str(row) for row in self.samples]}

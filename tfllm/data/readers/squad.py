@@ -10,14 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from tfllm.data.readers.bad_row import BadRow
-from tfllm.data.readers.field import Field, take_fields
+from tfllm.data.readers.field import Field, shorten, take_fields
 from tfllm.data.readers.reader import Example, Paths, Reader
 from tfllm.data.text_files import not_utf8, open_bytes
 from tfllm.errors import InputError
 
-__all__ = ["Squad"]
+__all__ = ["Squad", "check_answer"]
 
-_QUESTION = {"id": Field("id"), "question": Field("question")}
+_QUESTION = {"id": Field("id"), "question": Field("question", blank=False)}
 _ANSWER = {"text": Field("text"), "start": Field("answer_start", "integer")}
 
 
@@ -45,34 +45,43 @@ class Squad(Reader):
     def _find(self) -> list[Path]:
         return self._resolve(self.paths)
 
-    def _read(self, path: Path) -> Iterator[Example | BadRow]:
+    def _read(self, path: Path) -> Iterator[tuple[int, Example | BadRow]]:
         number = 0
         for title, context, question in _questions(path, _load(path)):
             number += 1
             try:
-                yield self._example(title, context, question)
+                yield number, self._example(title, context, question)
             except ValueError as error:
                 shown = question.get("id") if isinstance(question, dict) else None
-                yield BadRow(path, number, f"(question {shown!r}) {error}")
+                yield number, BadRow(path, number, f"(question {shown!r}) {error}")
 
     def _example(self, title: object, context: object, question: object) -> Example:
         if not isinstance(question, dict):
             raise ValueError("is no JSON object")
         example = take_fields(question, _QUESTION)
         example["title"] = Field("title").read(title)
-        example["context"] = Field("context").read(context)
+        example["context"] = Field("context", blank=False).read(context)
         impossible = question.get("is_impossible", False) is True
         answers = [] if impossible else _list(question, "answers", self.needs_answers)
         if not answers and self.needs_answers and not impossible:
             raise ValueError("has no answer and is not called impossible")
-        found = [_answer(answer, example["context"]) for answer in answers]
+        found = [check_answer(answer, example["context"]) for answer in answers]
         example["answers"] = [text for text, _ in found]
         example["answer_starts"] = [start for _, start in found]
         example["is_impossible"] = impossible
         return example
 
 
-def _answer(answer: object, context: str) -> tuple[str, int]:
+def check_answer(answer: object, context: str) -> tuple[str, int]:
+    """Give an answer's text and its first character.
+
+    Args:
+        answer: `{"text", "answer_start"}`.
+        context: where it must stand.
+
+    Raises:
+        ValueError: with the reason, if it does not.
+    """
     if not isinstance(answer, dict):
         raise ValueError("has an answer that is no JSON object")
     fields = take_fields(answer, _ANSWER)
@@ -114,5 +123,9 @@ def _load(path: Path) -> Any:
             f"{path}:{error.lineno} is no JSON: {error.msg} at column {error.colno}. "
             "Give SQuAD's JSON, one object in all"
         ) from error
+    except InputError:
+        raise
+    except ValueError as error:  # a number of thousands of digits
+        raise InputError(f"{path} can't be read: {shorten(str(error))}. Mend it") from error
     except RecursionError as error:
         raise InputError(f"{path} is nested too deep. Give SQuAD's JSON") from error

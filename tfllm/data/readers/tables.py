@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from tfllm.data.readers.bad_row import BadRow
 from tfllm.data.readers.field import Field, shorten, take_fields
@@ -22,30 +24,71 @@ _LONGEST_CELL = 1 << 24
 
 
 def quoted_cells(path: Path, delimiter: str) -> Iterator[Cells]:
-    """Cut a file into cells that may be quoted, and may then hold delimiters and line ends."""
-    faults: list[BadRow] = []
-    reader = csv.reader(_feed(path, faults.append), delimiter=delimiter, strict=True)
+    """Cut a file into cells that may be quoted, and may then hold delimiters and line ends.
+
+    Where quotes don't close as they should, the row's first line is bad, and its other lines are
+    read as rows of their own: an open quote has taken them in.
+    """
+    lines = _Lines(path)
+    reader = csv.reader(lines, delimiter=delimiter, strict=True)
+    suspect = 0  # up to this line, what is read may be a part of a badly quoted row
     while True:
-        faults.clear()
-        line = reader.line_num + 1
+        lines.taken.clear()
         try:
             cells = _next_row(reader)
         except csv.Error as error:
+            suspect = max(suspect, lines.taken[-1].number + 1)
+            line = lines.retry()
             yield line, BadRow(path, line, f"is badly quoted: {error}")
             continue
         if cells is None:
             return
+        line, last = lines.taken[0].number, lines.taken[-1].number
+        faults = [taken.fault for taken in lines.taken if taken.fault]
         if faults:
             yield line, faults[0]
+        elif line <= suspect and _has_lone_quote(cells, lines.taken):
+            suspect = max(suspect, last + 1)
+            yield line, BadRow(path, line, "is badly quoted, or a part of a row that is")
         elif cells:
             yield line, cells
 
 
-def _feed(path: Path, report: Callable[[BadRow], None]) -> Iterator[str]:
-    for line, fault in read_lines(path):
-        if fault:
-            report(fault)
-        yield line + "\n"
+class _Line(NamedTuple):
+    number: int
+    text: str
+    fault: BadRow | None
+
+
+class _Lines:
+    """The lines of a file for the csv module, which may be asked to read some once more."""
+
+    def __init__(self, path: Path) -> None:
+        lines = enumerate(read_lines(path), 1)
+        self._fresh = (_Line(number, text, fault) for number, (text, fault) in lines)
+        self._again: deque[_Line] = deque()
+        self.taken: list[_Line] = []
+
+    def __iter__(self) -> Iterator[str]:
+        return self
+
+    def __next__(self) -> str:
+        line = self._again.popleft() if self._again else next(self._fresh)
+        self.taken.append(line)
+        return line.text + "\n"
+
+    def retry(self) -> int:
+        """Give the number of the row's first line, and read those after it once more."""
+        first, *rest = self.taken
+        self._again.extendleft(reversed(rest))
+        return first.number
+
+
+def _has_lone_quote(cells: list[str], lines: list[_Line]) -> bool:
+    """Whether a cell without quotes around it holds one; quotes in a quoted one are doubled."""
+    quotes = sum(line.text.count('"') for line in lines)
+    doubled = sum(line.text.count('""') for line in lines)
+    return any('"' in cell for cell in cells) and not doubled or quotes % 2 == 1
 
 
 def _next_row(reader: Iterator[list[str]]) -> list[str] | None:

@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 
 from tfllm.data.readers.bad_row import BadRow
 from tfllm.data.readers.field import Fields, as_fields, shorten, take_fields
-from tfllm.data.readers.reader import Example, Reader
+from tfllm.data.readers.reader import Located, Reader
 from tfllm.errors import InputError
 
 __all__ = ["Tfds", "split_tfds_name"]
@@ -75,7 +75,7 @@ class Tfds(Reader):
         """The data set's name and configuration."""
         return re.sub(r"[^A-Za-z0-9._-]+", "-", self.dataset.removeprefix(_PREFIX)).strip("-.")
 
-    def rows(self) -> Iterator[Example | BadRow]:
+    def located(self) -> Iterator[Located]:
         """Yield examples, and ones that are not as asked, in the data set's order."""
         import tensorflow as tf
         import tensorflow_datasets as tfds
@@ -93,9 +93,9 @@ class Tfds(Reader):
             for number, record in enumerate(tfds.as_numpy(records), 1):
                 try:
                     row = {key: _plain(features[key], record[key], key) for key in sorted(kept)}
-                    yield take_fields(row, fields)
+                    yield source, number, take_fields(row, fields)
                 except ValueError as error:
-                    yield BadRow(source, number, str(error))
+                    yield source, number, BadRow(source, number, str(error))
         except tf.errors.OpError as error:
             raise InputError(
                 f"{source} can't be read: {shorten(error.message, 160)}. Prepare it again with "

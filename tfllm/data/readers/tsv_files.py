@@ -34,11 +34,6 @@ class Tsv(Reader):
     def _find(self) -> list[Path]:
         return self._resolve(self.paths)
 
-    def _read(self, path: Path) -> Iterator[Example | BadRow]:
-        for _, row in self.numbered_rows(path):
-            yield row
-
-    def numbered_rows(self, path: Path) -> Iterator[tuple[int, Example | BadRow]]:
-        """Yield the rows of one file, each with its line."""
+    def _read(self, path: Path) -> Iterator[tuple[int, Example | BadRow]]:
         rows = quoted_cells(path, "\t") if self.quoting else split_cells(path, "\t")
         return table_examples(path, rows, as_fields(self.fields), self.columns)

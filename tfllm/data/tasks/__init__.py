@@ -1,0 +1,19 @@
+"""Tasks: labelled examples out of files in one call, and what can be wrong with them."""
+
+from tfllm.data.tasks.labels import check_labels, label_counts, label_names, tag_names
+from tfllm.data.tasks.parts import Parts
+from tfllm.data.tasks.questions import read_questions
+from tfllm.data.tasks.tagged_words import read_tagged_words
+from tfllm.data.tasks.texts import read_examples, text_fields
+
+__all__ = [
+    "Parts",
+    "check_labels",
+    "label_counts",
+    "label_names",
+    "read_examples",
+    "read_questions",
+    "read_tagged_words",
+    "tag_names",
+    "text_fields",
+]
