@@ -1,4 +1,4 @@
-"""Metrics: numbers that can be held against published ones."""
+"""What a mean loss per token stands for, in numbers that can be held against published ones."""
 
 from __future__ import annotations
 

@@ -1,0 +1,297 @@
+r"""Fine-tuning in PyTorch, to be held against this project's recipes on the same data.
+
+    P=/folder/of/all-MiniLM-L6-v2                   # config, tokenizer, model.safetensors
+    python tests/benchmarks/understanding.py --torch_python /venv/bin/python sst2 \
+        --pretrained $P --data DATA/classification/sst2
+    python tests/benchmarks/understanding.py --torch_python /venv/bin/python squad \
+        --pretrained $P --data DATA/qa/squad --questions 1000 --write_order order.txt
+    python tests/benchmarks/understanding.py --torch_python /venv/bin/python squad \
+        --pretrained $P --data DATA/qa/squad --order order.txt
+
+`sst2` is Hugging Face's `Trainer` with dynamic padding and `group_by_length`. `squad` is a plain
+loop over windows, in the order that a file gives: a step a line, of `question:window` each, so that
+another trainer can be given the same batches. Each prints one line of JSON; `squad` is scored by
+`tfllm.metrics.answers`. The environment of PyTorch is another one than this project's
+(`pip install torch transformers accelerate`), since transformers behaves otherwise where torch is.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import os
+import random
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+MAX_TOKENS, OVERLAP, MAX_ANSWER_TOKENS = 384, 128, 30
+
+
+def train_sst2(arguments: argparse.Namespace) -> dict[str, float]:
+    import torch
+    from transformers import (
+        AutoModelForSequenceClassification,
+        AutoTokenizer,
+        DataCollatorWithPadding,
+        Trainer,
+        TrainingArguments,
+        set_seed,
+    )
+
+    set_seed(arguments.seed)
+    tokenizer = AutoTokenizer.from_pretrained(arguments.pretrained)
+
+    def rows(name: str, limit: int | None) -> list[dict[str, Any]]:
+        with (arguments.data / name).open(encoding="utf-8", newline="") as file:
+            found = [*csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE)][:limit]
+        encoded = tokenizer([row["sentence"] for row in found], truncation=True, max_length=128)
+        keys = [*encoded]
+        return [
+            {key: encoded[key][i] for key in keys} | {"labels": int(row["label"])}
+            for i, row in enumerate(found)
+        ]
+
+    model = AutoModelForSequenceClassification.from_pretrained(arguments.pretrained, num_labels=2)
+    with tempfile.TemporaryDirectory() as folder:
+        settings = TrainingArguments(
+            folder,
+            per_device_train_batch_size=arguments.batch,
+            per_device_eval_batch_size=64,
+            learning_rate=arguments.learning_rate,
+            num_train_epochs=arguments.epochs,
+            group_by_length=True,
+            use_cpu=True,
+            save_strategy="no",
+            logging_steps=50,
+            report_to=[],
+            disable_tqdm=True,
+            seed=arguments.seed,
+        )
+        train, dev = rows("train.tsv", arguments.sentences), rows("dev.tsv", None)
+        trainer = Trainer(
+            model,
+            settings,
+            data_collator=DataCollatorWithPadding(tokenizer),
+            train_dataset=train,
+            eval_dataset=dev,
+            processing_class=tokenizer,
+            compute_metrics=lambda p: {"accuracy": (p[0].argmax(-1) == p[1]).mean().item()},
+        )
+        begun = time.perf_counter()
+        trainer.train()
+        seconds = time.perf_counter() - begun
+        accuracy = trainer.evaluate()["eval_accuracy"]
+    return {
+        "seconds": seconds,
+        "sentences_per_second": len(train) * arguments.epochs / seconds,
+        "dev_accuracy": accuracy,
+        "threads": torch.get_num_threads(),
+    }
+
+
+def squad_questions(path: Path) -> Iterator[dict[str, Any]]:
+    for article in json.loads(path.read_text(encoding="utf-8"))["data"]:
+        for paragraph in article["paragraphs"]:
+            for question in paragraph["qas"]:
+                yield {**question, "context": paragraph["context"]}
+
+
+def squad_windows(tokenizer: Any, questions: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Windows by `question:window`, with the span of the first answer, as BERT's code has them."""
+    encoded = tokenizer(
+        [question["question"].lstrip() for question in questions],
+        [question["context"] for question in questions],
+        truncation="only_second",
+        max_length=MAX_TOKENS,
+        stride=OVERLAP,
+        return_overflowing_tokens=True,
+        return_offsets_mapping=True,
+    )
+    windows: dict[str, dict[str, Any]] = {}
+    before, number = -1, 0
+    for row, at in enumerate(encoded["overflow_to_sample_mapping"]):
+        number = number + 1 if at == before else 0
+        before, question = at, questions[at]
+        offsets, sides = encoded["offset_mapping"][row], encoded.sequence_ids(row)
+        answer = question["answers"][0]
+        start, end = answer["answer_start"], answer["answer_start"] + len(answer["text"])
+        inside = [i for i, side in enumerate(sides) if side == 1]
+        first = [i for i in inside if offsets[i][0] <= start < offsets[i][1]]
+        last = [i for i in inside if offsets[i][0] < end <= offsets[i][1]]
+        windows[f"{question['id']}:{number}"] = {
+            "input_ids": encoded["input_ids"][row],
+            "token_type_ids": encoded["token_type_ids"][row],
+            "span": (first[0], last[0]) if first and last else (0, 0),
+            "offsets": offsets,
+            "inside": inside,
+            "question": at,
+        }
+    return windows
+
+
+def padded(torch: Any, windows: list[dict[str, Any]]) -> dict[str, Any]:
+    width = max(len(window["input_ids"]) for window in windows)
+
+    def column(rows: list[list[int]]) -> Any:
+        return torch.tensor([row + [0] * (width - len(row)) for row in rows])
+
+    return {
+        "input_ids": column([window["input_ids"] for window in windows]),
+        "token_type_ids": column([window["token_type_ids"] for window in windows]),
+        "attention_mask": column([[1] * len(window["input_ids"]) for window in windows]),
+    }
+
+
+def order_of(arguments: argparse.Namespace, windows: dict[str, dict[str, Any]]) -> list[list[str]]:
+    if arguments.order:
+        return [line.split() for line in arguments.order.read_text().splitlines()]
+    names = sorted(windows)
+    random.Random(arguments.seed).shuffle(names)
+    steps = [names[i : i + arguments.batch] for i in range(0, len(names), arguments.batch)]
+    if arguments.write_order:
+        arguments.write_order.write_text("".join(" ".join(step) + "\n" for step in steps))
+    return steps
+
+
+def train_squad(arguments: argparse.Namespace) -> dict[str, Any]:
+    import torch
+    from transformers import (
+        AutoModelForQuestionAnswering,
+        AutoTokenizer,
+        get_linear_schedule_with_warmup,
+        set_seed,
+    )
+
+    set_seed(arguments.seed)
+    tokenizer = AutoTokenizer.from_pretrained(arguments.pretrained)
+    model = AutoModelForQuestionAnswering.from_pretrained(arguments.pretrained)
+    questions = [*squad_questions(arguments.data / "train-v1.1.json")]
+    if arguments.order:
+        named = {name.split(":")[0] for name in arguments.order.read_text().split()}
+        questions = [question for question in questions if question["id"] in named]
+    else:
+        questions = questions[: arguments.questions]
+    windows = squad_windows(tokenizer, questions)
+    steps = order_of(arguments, windows)
+
+    plain = ("bias", "LayerNorm.weight")
+    groups = [
+        {"params": [p for n, p in model.named_parameters() if n.endswith(plain) == last]}
+        | {"weight_decay": 0.0 if last else arguments.weight_decay}
+        for last in (False, True)
+    ]
+    optimizer = torch.optim.AdamW(groups, lr=arguments.learning_rate, eps=arguments.epsilon)
+    warmup = round(arguments.warmup * len(steps))
+    schedule = get_linear_schedule_with_warmup(optimizer, warmup, len(steps))
+    model.train(not arguments.no_dropout)
+    begun = time.perf_counter()
+    losses = []
+    for step in steps:
+        rows = [windows[name] for name in step]
+        spans = torch.tensor([row["span"] for row in rows])
+        batch = padded(torch, rows)
+        loss = model(**batch, start_positions=spans[:, 0], end_positions=spans[:, 1]).loss
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        schedule.step()
+        losses.append(loss.item())
+    seconds = time.perf_counter() - begun
+    dev = [*squad_questions(arguments.data / "dev-v1.1.json")][: arguments.dev_questions]
+    return {
+        "seconds": seconds,
+        "steps": len(steps),
+        "windows": len(windows),
+        "first_loss": losses[0],
+        "last_losses": sum(losses[-20:]) / len(losses[-20:]),
+        "predictions": answer(torch, model, squad_windows(tokenizer, dev), dev),
+    }
+
+
+def answer(torch: Any, model: Any, windows: dict[str, Any], questions: list[Any]) -> dict[str, str]:
+    """The best legal span of each question over its windows: start and end logit added."""
+    model.eval()
+    best: dict[int, tuple[float, str]] = {}
+    rows = sorted(windows.values(), key=lambda row: len(row["input_ids"]))
+    with torch.inference_mode():
+        for at in range(0, len(rows), 32):
+            chosen = rows[at : at + 32]
+            found = model(**padded(torch, chosen))
+            for row, starts, ends in zip(chosen, found.start_logits, found.end_logits, strict=True):
+                first, last = row["inside"][0], row["inside"][-1] + 1
+                scores = starts[first:last, None] + ends[None, first:last]
+                legal = torch.ones_like(scores).triu().tril(MAX_ANSWER_TOKENS - 1) > 0
+                scores = scores.masked_fill(~legal, -torch.inf)
+                place = int(scores.argmax())
+                score = float(scores.flatten()[place])
+                start, end = divmod(place, last - first)
+                if row["question"] not in best or score > best[row["question"]][0]:
+                    a, b = row["offsets"][first + start][0], row["offsets"][first + end][1]
+                    best[row["question"]] = score, questions[row["question"]]["context"][a:b]
+    return {questions[at]["id"]: text for at, (_, text) in best.items()}
+
+
+def score_squad(arguments: argparse.Namespace, result: dict[str, Any]) -> None:
+    """Put numbers in the place of the predictions."""
+    from tfllm import metrics
+
+    dev = [*squad_questions(arguments.data / "dev-v1.1.json")][: arguments.dev_questions]
+    references = {question["id"]: [a["text"] for a in question["answers"]] for question in dev}
+    predictions = result.pop("predictions")
+    if arguments.predictions:
+        arguments.predictions.write_text(json.dumps(predictions, ensure_ascii=False))
+    result |= metrics.answers(predictions, references)
+
+
+TRAINERS = {"sst2": train_sst2, "squad": train_squad}
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--torch_python", required=True, help="Python of an environment with torch")
+    parser.add_argument("--here", action="store_true", help=argparse.SUPPRESS)
+    commands = parser.add_subparsers(dest="command", required=True)
+    sst2, squad = commands.add_parser("sst2"), commands.add_parser("squad")
+    for command in (sst2, squad):
+        command.add_argument("--pretrained", type=Path, required=True)
+        command.add_argument("--data", type=Path, required=True)
+        command.add_argument("--seed", type=int, default=0)
+        command.add_argument("--batch", type=int, default=16)
+        command.add_argument("--learning_rate", type=float, default=5e-5)
+    sst2.add_argument("--sentences", type=int, default=3_200, help="the first ones")
+    sst2.add_argument("--epochs", type=int, default=1)
+    squad.add_argument("--questions", type=int, default=1_000, help="the first ones")
+    squad.add_argument("--dev_questions", type=int, help="the first ones; all without it")
+    squad.add_argument("--order", type=Path, help="a step a line: question:window …")
+    squad.add_argument("--write_order", type=Path)
+    squad.add_argument("--predictions", type=Path, help="where to write them, as JSON")
+    squad.add_argument("--warmup", type=float, default=0.1, help="share of the steps")
+    squad.add_argument("--weight_decay", type=float, default=0.01)
+    squad.add_argument("--epsilon", type=float, default=1e-8)
+    squad.add_argument("--no_dropout", action="store_true")
+    return parser.parse_args()
+
+
+def main() -> None:
+    arguments = parse()
+    if arguments.here:
+        print(json.dumps(TRAINERS[arguments.command](arguments)))
+        return
+    command = [arguments.torch_python, __file__, "--here", *sys.argv[1:]]
+    environment = os.environ | {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, env=environment)
+    result = json.loads(done.stdout.splitlines()[-1])
+    if arguments.command == "squad":
+        score_squad(arguments, result)
+    print(json.dumps(result))
+
+
+if __name__ == "__main__":
+    main()
