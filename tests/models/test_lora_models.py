@@ -17,7 +17,7 @@ from tfllm.layers.lora import LoRA
 from tfllm.models import CausalLM
 from tfllm.models.lora import adapters_of, apply_lora, merge_lora, trained_heads
 from tfllm.models.projections import matching, projections
-from tfllm.models.trainable_share import TrainableShare, trainable_share
+from tfllm.models.trainable import TrainableShare, trainable_share
 
 IDS = tf.constant([[1, 2, 3, 4], [5, 6, 7, 8]])
 BERT = {
@@ -176,9 +176,11 @@ def test_bad_arguments_leave_the_model_as_it_was(tiny_model, change, message):
 
 
 def test_families_and_states_that_are_refused(tiny_model):
+    headed = TFBertForSequenceClassification(BertConfig(**BERT))
+    headed.build_in_name_scope()
     with pytest.raises(InputError, match="adapters of BERT must be 0: .* Received: dropout=0.1"):
-        apply_lora(bert(), rank=2, alpha=4, targets=["query"], dropout=0.1)
-    with pytest.raises(InputError, match="GPT-2, BERT, RoBERTa. Received: a Sequential"):
+        apply_lora(headed, rank=2, alpha=4, targets=["query"], dropout=0.1)
+    with pytest.raises(InputError, match="BERT, RoBERTa, .* XLNet. Received: a Sequential"):
         apply_lora(keras.Sequential(), rank=2, alpha=4)
     with pytest.raises(InputError, match="no adapters to merge"):
         merge_lora(tiny_model)

@@ -10,32 +10,53 @@ import sys
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from tfllm.models.adaptation import adapt
     from tfllm.models.adapter_files import load_adapters, save_adapters
+    from tfllm.models.attribution import attribute
+    from tfllm.models.bert_sizes import small_bert_config
     from tfllm.models.causal_lm import CausalLM
     from tfllm.models.freezing import freeze_below
     from tfllm.models.lora import apply_lora, merge_lora
-    from tfllm.models.trainable_share import TrainableShare, trainable_share
+    from tfllm.models.question_answerer import QuestionAnswerer
+    from tfllm.models.text_classifier import TextClassifier
+    from tfllm.models.text_embedder import TextEmbedder
+    from tfllm.models.token_classifier import TokenClassifier
+    from tfllm.models.trainable import TrainableShare, trainable_share
 
 __all__ = [
     "CausalLM",
+    "QuestionAnswerer",
+    "TextClassifier",
+    "TextEmbedder",
+    "TokenClassifier",
     "TrainableShare",
+    "adapt",
     "apply_lora",
+    "attribute",
     "freeze_below",
     "load_adapters",
     "merge_lora",
     "save_adapters",
+    "small_bert_config",
     "trainable_share",
 ]
 
 _HOMES = {
     "CausalLM": "causal_lm",
-    "TrainableShare": "trainable_share",
+    "QuestionAnswerer": "question_answerer",
+    "TextClassifier": "text_classifier",
+    "TextEmbedder": "text_embedder",
+    "TokenClassifier": "token_classifier",
+    "TrainableShare": "trainable",
+    "adapt": "adaptation",
     "apply_lora": "lora",
+    "attribute": "attribution",
     "freeze_below": "freezing",
     "load_adapters": "adapter_files",
     "merge_lora": "lora",
     "save_adapters": "adapter_files",
-    "trainable_share": "trainable_share",
+    "small_bert_config": "bert_sizes",
+    "trainable_share": "trainable",
 }
 
 

@@ -25,7 +25,7 @@ from tfllm.models import checkpoint_files
 from tfllm.models.causal_lm import CausalLM
 from tfllm.models.lora import Adapter, adapters_of, head_of, trained_heads, wrap
 from tfllm.models.projections import Projection, family_of, projections
-from tfllm.models.trainable_share import TrainableShare, trainable_share
+from tfllm.models.trainable import TrainableShare, trainable_share
 
 __all__ = ["load_adapters", "save_adapters"]
 

@@ -6,6 +6,8 @@ import tf_keras as keras
 from transformers import TFPreTrainedModel
 
 from tfllm.errors import InputError
+from tfllm.models.backbones.families import FAMILIES
+from tfllm.models.backbones.family import follow, present
 
 __all__ = ["freeze_below"]
 
@@ -18,8 +20,9 @@ def freeze_below(model: keras.Model, layers: int) -> None:
     moments take memory for each variable that is trainable then.
 
     Args:
-        model: a transformers GPT-2 or BERT, or a model with one as its `backbone`.
-        layers: blocks to freeze, from below; 0 for the embeddings alone.
+        model: a backbone of transformers, or a model with one as its `backbone`.
+        layers: blocks to freeze, from below; 0 for the embeddings alone, which is all that can be
+            frozen of an ALBERT, whose blocks share their matrices.
 
     Raises:
         InputError: if there are fewer blocks, or `layers` is negative.
@@ -45,13 +48,14 @@ def freeze_below(model: keras.Model, layers: int) -> None:
 def _layers_of(
     backbone: TFPreTrainedModel,
 ) -> tuple[list[keras.layers.Layer], list[keras.layers.Layer]]:
-    """Embeddings and blocks, in transformers' names."""
-    main = getattr(backbone, getattr(backbone, "base_model_prefix", ""), backbone)
-    if hasattr(main, "h") and hasattr(main, "wte"):
-        return [main.wte, main.wpe], list(main.h)
-    if hasattr(main, "encoder") and hasattr(main, "embeddings"):
-        return [main.embeddings], list(main.encoder.layer)
-    raise ValueError(
-        "the backbone must be a transformers GPT-2 or BERT, with its blocks in `h` or "
-        f"`encoder.layer`. Received: {type(backbone).__name__}"
-    )
+    """Embeddings and blocks, in transformers' names; no blocks where they are all one."""
+    family = FAMILIES.get(getattr(getattr(backbone, "config", None), "model_type", ""))
+    if family is None:
+        raise ValueError(
+            f"the backbone must be a transformers model of the families {', '.join(FAMILIES)}. "
+            f"Received: {type(backbone).__name__}"
+        )
+    main = family.main_layer(backbone)
+    embeddings = [present(main, path) for path in family.embeddings]
+    blocks = [] if family.shared else list(follow(main, family.blocks[0]))
+    return [layer for layer in embeddings if layer is not None], blocks

@@ -18,6 +18,8 @@ from transformers import GPT2Config, TFGPT2Model
 
 from tfllm.errors import InputError
 from tfllm.layers.activations import gelu_tanh
+from tfllm.layers.attention import HIDDEN_KEY, mix_values
+from tfllm.layers.dropout import ADAPTER_SITES, SeededDropout
 from tfllm.layers.lora import LoRA
 from tfllm.layers.normalization import layer_norm
 
@@ -30,13 +32,6 @@ __all__ = [
     "prefill",
     "visible_keys",
 ]
-
-# Subtracted from the scores of keys that a query may not see. Finite, so that a query that sees
-# none (padding) gives numbers and not NaN; e^-1e9 is 0 beside any real score.
-_HIDDEN_KEY = 1e9
-
-# Dropout inside adapters is numbered from here on, past the sites of 100,000 blocks.
-_ADAPTER_SITES = 300_001
 
 
 class KeyValues(NamedTuple):
@@ -77,30 +72,6 @@ def _check_config(config: GPT2Config) -> None:
             f"the hidden size must be a multiple of the number of heads. Received: "
             f"n_embd={config.n_embd}, n_head={config.n_head}"
         )
-
-
-class _Dropout(NamedTuple):
-    """Where this pass's dropout comes from: drawn statelessly, so it can be drawn again.
-
-    Attributes:
-        seed: `<int64>[2]`, another for each step.
-    """
-
-    seed: tf.Tensor
-
-    def __call__(self, x: tf.Tensor, rate: float, site: int) -> tf.Tensor:
-        """Zero a `rate` of `x`, scale the rest by `1/(1−rate)`; `site` numbers the place."""
-        if rate == 0.0:
-            return x
-        return tf.nn.experimental.stateless_dropout(x, rate, self.seed_at(site), rng_alg="philox")
-
-    def mask(self, shape: tf.Tensor, rate: float, site: int) -> tf.Tensor:
-        """Draw what stays, `<bool>` of a shape."""
-        return tf.random.stateless_uniform(shape, self.seed_at(site), alg="philox") >= rate
-
-    def seed_at(self, site: int) -> tf.Tensor:
-        """A seed of the place's own, `<int64>[2]`."""
-        return tf.stack([self.seed[0] * 1_000_003 + site, self.seed[1]])
 
 
 def visible_keys(
@@ -210,7 +181,7 @@ def prefill(
     visible = visible_keys(length, attention_mask, segment_ids)
     if position_ids is None:
         position_ids = positions_of(visible)
-    dropout = _dropout(training, dropout_seed)
+    dropout = SeededDropout.when(training, dropout_seed)
     x = inputs_embeds + tf.cast(main.wpe(position_ids), inputs_embeds.dtype)
     return _through_blocks(backbone, x, visible[:, None], dropout, cache=None, column=None)
 
@@ -243,26 +214,18 @@ def decode_step(
     return _through_blocks(backbone, x, visible[:, None, None], None, cache=cache, column=column)
 
 
-def _dropout(training: bool, seed: tf.Tensor | None) -> _Dropout | None:
-    if not training:
-        return None
-    if seed is None:
-        seed = tf.random.uniform([2], maxval=tf.int64.max, dtype=tf.int64)
-    return _Dropout(tf.cast(seed, tf.int64))
-
-
 def _through_blocks(
     backbone: TFGPT2Model,
     x: tf.Tensor,
     visible: tf.Tensor,
-    dropout: _Dropout | None,
+    dropout: SeededDropout | None,
     *,
     cache: list[KeyValues] | None,
     column: tf.Tensor | None,
 ) -> tuple[tf.Tensor, list[KeyValues]]:
     """`visible` is `<bool>[batch, 1, queries, keys]`."""
     main, config = backbone.transformer, backbone.config
-    penalty = tf.where(visible, 0.0, _HIDDEN_KEY)
+    penalty = tf.where(visible, 0.0, HIDDEN_KEY)
     if dropout:
         x = dropout(x, config.embd_pdrop, site=0)
     key_values = []
@@ -283,7 +246,7 @@ def _attention(
     penalty: tf.Tensor,
     config: GPT2Config,
     index: int,
-    dropout: _Dropout | None,
+    dropout: SeededDropout | None,
     past: KeyValues | None,
     column: tf.Tensor | None,
 ) -> tuple[tf.Tensor, KeyValues]:
@@ -308,7 +271,7 @@ def _attention(
     kept, rate = None, config.attn_pdrop
     if dropout and rate > 0.0:
         kept = dropout.mask(tf.shape(scores), rate, site=3 * index + 1)
-    mixed = _mix(scores, present.values, kept, rate)
+    mixed = mix_values(scores, present.values, kept, rate)
     mixed = tf.transpose(mixed, [0, 2, 1, 3])
     mixed = tf.reshape(mixed, [batch, length, config.n_embd])
     mixed = _project(attention.c_proj, mixed, dropout, site=4 * index + 1)
@@ -317,59 +280,14 @@ def _attention(
     return mixed, present
 
 
-def _mix(scores: tf.Tensor, values: tf.Tensor, kept: tf.Tensor | None, rate: float) -> tf.Tensor:
-    """`dropout(softmax(scores)) @ values`, with a gradient that keeps little and passes seldom.
-
-    What is as large as the scores is most of a block's memory. Of it, the shares and the mask are
-    kept for the gradient; what dropout left of the shares is computed again.
-
-    Args:
-        scores: `<float32>[batch, heads, queries, keys]`.
-        values: `<float>[batch, heads, keys, head_dim]`.
-        kept: `<bool>` like `scores`, the shares that dropout leaves; None for all.
-        rate: share that dropout zeroes.
-
-    Returns:
-        `<float>[batch, heads, queries, head_dim]`.
-
-    Reference:
-        Dao et al., FlashAttention, 2022, arXiv:2205.14135, appendix B.2 (the sum in the gradient).
-    """
-    dtype = values.dtype
-
-    def dropped(x: tf.Tensor) -> tf.Tensor:
-        if kept is None:
-            return x
-        return tf.where(kept, x * tf.cast(1.0 / (1.0 - rate), x.dtype), tf.zeros([], x.dtype))
-
-    @tf.custom_gradient
-    def mixed(scores: tf.Tensor, values: tf.Tensor) -> tuple[tf.Tensor, Any]:
-        shares = tf.nn.softmax(scores)
-        result = tf.matmul(dropped(tf.cast(shares, dtype)), values)
-
-        def gradient(upstream: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-            # The dependency keeps TensorFlow from keeping the forward pass's result instead.
-            with tf.control_dependencies([upstream]):
-                again = dropped(tf.cast(shares, dtype))
-            by_values = tf.matmul(again, upstream, transpose_a=True)
-            by_shares = dropped(tf.matmul(upstream, values, transpose_b=True))
-            # Σ over keys of share · slope, had without another pass over them.
-            inner = tf.reduce_sum(tf.cast(upstream * result, tf.float32), axis=-1, keepdims=True)
-            return shares * (tf.cast(by_shares, tf.float32) - inner), by_values
-
-        return result, gradient
-
-    return mixed(scores, values)
-
-
 def _norm(layer: Any, x: tf.Tensor) -> tf.Tensor:
     return layer_norm(x, layer.gamma, layer.beta, layer.epsilon)
 
 
-def _project(layer: Any, x: tf.Tensor, dropout: _Dropout | None, site: int) -> tf.Tensor:
+def _project(layer: Any, x: tf.Tensor, dropout: SeededDropout | None, site: int) -> tf.Tensor:
     """A projection, or an adapter around one, which has dropout of its own."""
     if dropout and isinstance(layer, LoRA):
-        return layer(x, dropout_seed=dropout.seed_at(_ADAPTER_SITES + site))
+        return layer(x, dropout_seed=dropout.seed_at(ADAPTER_SITES + site))
     return layer(x)
 
 
@@ -389,7 +307,7 @@ def _write(cache: tf.Tensor, new: tf.Tensor, column: tf.Tensor) -> tf.Tensor:
 
 
 def _mlp(
-    mlp: Any, x: tf.Tensor, config: GPT2Config, index: int, dropout: _Dropout | None
+    mlp: Any, x: tf.Tensor, config: GPT2Config, index: int, dropout: SeededDropout | None
 ) -> tf.Tensor:
     activation = gelu_tanh if config.activation_function == "gelu_new" else mlp.act
     x = activation(_project(mlp.c_fc, x, dropout, site=4 * index + 2))

@@ -23,7 +23,7 @@ import tf_keras as keras
 from tfllm.errors import InputError
 from tfllm.layers.lora import LoRA
 from tfllm.models.projections import Projection, family_of, matching, projections
-from tfllm.models.trainable_share import TrainableShare, trainable_share
+from tfllm.models.trainable import TrainableShare, trainable_share
 
 __all__ = [
     "Adapter",
@@ -60,13 +60,13 @@ def apply_lora(
     the projections' paths in checkpoints change.
 
     Args:
-        model: a GPT-2, BERT or RoBERTa of transformers, or a model with one at `.backbone`. What
-            lies outside what is given here is not touched: a `CausalLM`'s own untied head trains
-            on if only its backbone is given.
+        model: a TF model of transformers, of a family that `projections.family_of` knows, or a
+            model with one at `.backbone`. What lies outside what is given here is not touched: a
+            `CausalLM`'s own untied head trains on if only its backbone is given.
         rank: the inner dimension of the change, 1 or more.
         alpha: the change is scaled by alpha/rank.
         dropout: share of an adapter's inputs that is zeroed in training, a function of seed and
-            step. Only GPT-2 through `tfllm`'s forward pass: transformers' BERT has no place for
+            step. Only through `tfllm`'s forward passes: those of transformers have no place for
             the seed.
         targets: names of projections, see `tfllm.models.projections.matching`; None for all of
             each block.

@@ -8,6 +8,8 @@ from typing import Any, NamedTuple
 import tf_keras as keras
 
 from tfllm.errors import InputError
+from tfllm.models.backbones.families import FAMILIES
+from tfllm.models.backbones.family import follow
 
 __all__ = ["Family", "Projection", "family_of", "matching", "projections"]
 
@@ -20,7 +22,8 @@ class Family(NamedTuple):
         blocks: path of the list of blocks, within the main layer.
         projections: PyTorch's name within a block → TensorFlow's attributes.
         bare: the transformers class whose PyTorch names begin within the main layer.
-        seeded_dropout: whether the forward pass can hand a dropout seed to a projection.
+        seeded_dropout: whether the forward pass can hand a dropout seed to a projection: that of
+            `tfllm.models.backbones` can, that of a transformers class with a head can't.
         input_first: whether PyTorch stores the matrices `[in, out]`.
     """
 
@@ -61,26 +64,6 @@ class Projection(NamedTuple):
         order.insert(place.index(True), order.pop())
 
 
-_BERT_PROJECTIONS = {
-    "attention.self.query": "attention.self_attention.query",
-    "attention.self.key": "attention.self_attention.key",
-    "attention.self.value": "attention.self_attention.value",
-    "attention.output.dense": "attention.dense_output.dense",
-    "intermediate.dense": "intermediate.dense",
-    "output.dense": "bert_output.dense",
-}
-_GPT2_PROJECTIONS = {
-    name: name for name in ("attn.c_attn", "attn.c_proj", "mlp.c_fc", "mlp.c_proj")
-}
-_FAMILIES = {
-    "gpt2": Family("GPT-2", "h", _GPT2_PROJECTIONS, "TFGPT2Model", True, True),
-    "bert": Family("BERT", "encoder.layer", _BERT_PROJECTIONS, "TFBertModel", False, False),
-    "roberta": Family(
-        "RoBERTa", "encoder.layer", _BERT_PROJECTIONS, "TFRobertaModel", False, False
-    ),
-}
-
-
 def family_of(model: Any) -> Family:
     """Say how a model's backbone is built.
 
@@ -88,17 +71,27 @@ def family_of(model: Any) -> Family:
         model: a TF model of transformers, or a model with one at `.backbone`.
 
     Raises:
-        InputError: if it is of no family that is known here.
+        InputError: if it is of no family that is known here, or of one whose blocks are one layer.
     """
-    config = getattr(_backbone(model), "config", None)
-    family = _FAMILIES.get(getattr(config, "model_type", ""))
-    if family is None:
-        known = ", ".join(family.name for family in _FAMILIES.values())
+    backbone = _backbone(model)
+    family = FAMILIES.get(getattr(getattr(backbone, "config", None), "model_type", ""))
+    if family is None or family.shared:
+        known = ", ".join(family.name for family in FAMILIES.values() if not family.shared)
+        reason = " Its blocks share their matrices." if family is not None else ""
         raise InputError(
             f"adapters can be put on models of the families {known}. Received: a "
-            f"{type(_backbone(model)).__name__}"
+            f"{type(backbone).__name__}.{reason}"
         )
-    return family
+    parts = [family.parts[role] for role in family.projections]
+    bare = type(backbone).__name__ == family.model
+    return Family(
+        name=family.name,
+        blocks=family.blocks[0],
+        projections={part.torch: part.attributes for part in parts},
+        bare=family.model,
+        seeded_dropout=bare,
+        input_first=family.input_first,
+    )
 
 
 def projections(model: Any) -> list[Projection]:
@@ -108,7 +101,7 @@ def projections(model: Any) -> list[Projection]:
         InputError: as `family_of`.
     """
     family, backbone = family_of(model), _backbone(model)
-    blocks = _follow(getattr(backbone, backbone.base_model_prefix), family.blocks)
+    blocks = follow(getattr(backbone, backbone.base_model_prefix), family.blocks)
     return [
         _projection(block, f"{family.blocks}.{i}", name, attributes)
         for i, block in enumerate(blocks)
@@ -146,14 +139,8 @@ def matching(model: Any, targets: Sequence[str]) -> list[Projection]:
 
 def _projection(block: Any, at: str, name: str, attributes: str) -> Projection:
     parent, _, attribute = attributes.rpartition(".")
-    return Projection(f"{at}.{name}", name, _follow(block, parent), attribute)
+    return Projection(f"{at}.{name}", name, follow(block, parent), attribute)
 
 
 def _backbone(model: Any) -> Any:
     return getattr(model, "backbone", model)
-
-
-def _follow(start: Any, attributes: str) -> Any:
-    for attribute in attributes.split("."):
-        start = getattr(start, attribute)
-    return start

@@ -11,9 +11,10 @@ from tfllm.errors import InputError
 
 __all__ = ["depth_by_name", "layer_multipliers"]
 
-# transformers' names of the i-th block: `h_._i` in GPT-2, `layer_._i` in BERT and its kin.
+# transformers' names of the i-th block: `h_._i` in GPT-2, `layer_._i` in BERT, its kin and XLNet.
 _BLOCK = re.compile(r"(?:h|layer)_\._(\d+)")
-_EMBEDDINGS = {"embeddings", "wte", "wpe"}
+_EMBEDDINGS = {"embeddings", "embeddings_project", "word_embedding", "wte", "wpe"}
+_SHARED_BLOCKS = "albert_layer_groups_._"
 
 
 def layer_multipliers(
@@ -65,10 +66,13 @@ def layer_multipliers(
 
 
 def depth_by_name(variable: tf.Variable) -> int | None:
-    """Read how deep a variable of a transformers GPT-2 or BERT lies from its name.
+    """Read how deep a variable of a transformers backbone lies from its name.
 
     Returns:
         0 for embeddings, i + 1 for block i, None for everything else, which lies above them.
+
+    Raises:
+        InputError: if it belongs to several blocks, as ALBERT's do.
 
     Example:
         `…/bert/encoder/layer_._3/output/dense/kernel:0` → 4; `…/transformer/wte/weight:0` → 0.
@@ -76,6 +80,11 @@ def depth_by_name(variable: tf.Variable) -> int | None:
     # The last part is the variable's own: a head may hold a Keras `Embedding`'s `embeddings`.
     layers = variable.name.split("/")[:-1]
     for layer in layers:
+        if layer.startswith(_SHARED_BLOCKS):
+            raise InputError(
+                "ALBERT's blocks share their matrices, so none can learn more slowly than the one "
+                "above it. Leave --layer_decay out"
+            )
         block = _BLOCK.fullmatch(layer)
         if block:
             return int(block[1]) + 1
