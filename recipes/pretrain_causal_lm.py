@@ -191,11 +191,9 @@ def create_model(config: Config, tokenizer: text.Tokenizer, run: cli.Run) -> mod
         )
         return models.CausalLM.from_config(sizes, seed=config.seed)
     model = models.CausalLM.from_pretrained(config.pretrained, seed=config.seed)
-    if config.freeze_layers is not None:
-        models.freeze_below(model, config.freeze_layers)
-        run.say(f"{models.trainable_share(model)}.")
-    if config.lora_rank:
-        run.say(f"LoRA: {models.apply_lora(model, **config.lora_options())}.")
+    changes = models.adapt(model, **config.adaptation())
+    if changes:
+        run.say(changes)
     return model
 
 

@@ -1,6 +1,7 @@
 """The house's walls: which room imports which, and what imports nothing."""
 
 import ast
+import importlib
 import subprocess
 import sys
 from pathlib import Path
@@ -86,11 +87,20 @@ def test_recipes_import_no_recipe():
 
 def test_importing_the_rooms_imports_no_tensorflow():
     rooms = ", ".join(
-        f"tfllm.{room}" for room in ("text", "data", "models", "optimization", "training", "export")
+        f"tfllm.{room}"
+        for room in ("text", "data", "models", "metrics", "optimization", "training", "export")
     )
     code = f"import sys, tfllm.cli, tfllm.serving, {rooms}; print('tensorflow' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, text=True)
     assert done.stdout == "False\n"
+
+
+def test_no_lazy_name_is_a_module_of_its_room():
+    """Python would put the module in its place, as soon as that is imported."""
+    for path in PACKAGE.glob("*/__init__.py"):
+        room = importlib.import_module(f"tfllm.{path.parent.name}")
+        modules = {module.stem for module in path.parent.glob("*.py")}
+        assert not modules & set(getattr(room, "_HOMES", {})), path
 
 
 def test_every_module_lists_what_it_exports():

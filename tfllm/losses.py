@@ -77,30 +77,30 @@ class _Chunks(NamedTuple):
 
     Attributes:
         size: rows of a chunk.
-        count: chunks, `<int32>[]` where the number of rows is unknown.
+        number: of chunks, `<int32>[]` where the number of rows is unknown.
         equal: whether the last one is as large as the others.
     """
 
     size: int
-    count: tf.Tensor | int
+    number: tf.Tensor | int
     equal: bool
 
     @classmethod
     def of(cls, rows: tf.Tensor, table: tf.Tensor, equal: bool) -> _Chunks:
         """Take as many rows at once as logits may be alive."""
         size = max(128, _CHUNK_ELEMENTS // int(table.shape[0]))
-        number = rows.shape[0]
-        if number is None:
+        known = rows.shape[0]
+        if known is None:
             return cls(size, (tf.shape(rows)[0] + size - 1) // size, equal)
-        count = -(-number // size)
-        if equal and count:
-            size = -(-number // count)  # hardly any row is added then
-        return cls(size, count, equal)
+        number = -(-known // size)
+        if equal and number:
+            size = -(-known // number)  # hardly any row is added then
+        return cls(size, number, equal)
 
     def fill(self, rows: tf.Tensor) -> tf.Tensor:
         """Add rows of zeros until the last chunk is full."""
-        number = rows.shape[0] if rows.shape[0] is not None else tf.shape(rows)[0]
-        missing = self.count * self.size - number
+        there = rows.shape[0] if rows.shape[0] is not None else tf.shape(rows)[0]
+        missing = self.number * self.size - there
         filled = tf.pad(rows, [[0, missing], *[[0, 0]] * (rows.shape.rank - 1)])
         return tf.ensure_shape(filled, [None, *rows.shape[1:]])
 
@@ -141,7 +141,7 @@ def _loss_only(
         return i + 1, loss + tf.reduce_sum(losses * chunks.take(weights, i))
 
     _, loss = tf.while_loop(
-        lambda i, _: i < chunks.count,
+        lambda i, _: i < chunks.number,
         one_chunk,
         (tf.constant(0), tf.constant(0.0)),
         parallel_iterations=1,
@@ -168,13 +168,13 @@ def _loss_and_gradients(
     def without_targets(by_table: tf.Tensor) -> tf.Tensor:
         return tf.tensor_scatter_nd_sub(by_table, targets[:, None], weights[:, None] * hidden)
 
-    if isinstance(chunks.count, int) and chunks.count <= 1:
+    if isinstance(chunks.number, int) and chunks.number <= 1:
         loss, by_hidden, by_table = one_chunk(hidden, targets, weights)
         return loss, by_hidden, without_targets(by_table)
 
     pieces = tf.TensorArray(
         tf.float32,
-        size=chunks.count,
+        size=chunks.number,
         infer_shape=False,
         element_shape=[chunks.size if chunks.equal else None, hidden.shape[-1]],
     )
@@ -186,7 +186,7 @@ def _loss_and_gradients(
         return i + 1, total + loss, pieces.write(i, by_states), by_table + more
 
     _, loss, pieces, by_table = tf.while_loop(
-        lambda i, *_: i < chunks.count,
+        lambda i, *_: i < chunks.number,
         next_chunk,
         (tf.constant(0), tf.constant(0.0), pieces, tf.zeros_like(table)),
         parallel_iterations=1,

@@ -11,10 +11,10 @@ from transformers import GPT2Config
 
 from tfllm.errors import InputError
 from tfllm.models import CausalLM
-from tfllm.training.estimate import Estimate, estimate
 from tfllm.training.flops import flops_per_token, measured_peak_flops
 from tfllm.training.memory import memory_bytes, peak_memory_bytes
 from tfllm.training.profile_steps import ProfileSteps
+from tfllm.training.run_estimate import Estimate, estimate
 from tfllm.training.step_guard import StepGuard
 from tfllm.training.tensorboard import TensorBoardLog
 

@@ -5,9 +5,25 @@ Importing this imports no TensorFlow, so that `--help` is instant.
 
 from tfllm.cli.command_line import main
 from tfllm.cli.common_config import CommonConfig, require
+from tfllm.cli.fine_tuning_config import FineTuningConfig
 from tfllm.cli.launch import launch
 from tfllm.cli.launcher import Launcher
+from tfllm.cli.new_file import new_file
 from tfllm.cli.private_network import enter_private_network
+from tfllm.cli.progress import progress
 from tfllm.cli.run import Run
+from tfllm.cli.tool import tool
 
-__all__ = ["CommonConfig", "Launcher", "Run", "enter_private_network", "launch", "main", "require"]
+__all__ = [
+    "CommonConfig",
+    "FineTuningConfig",
+    "Launcher",
+    "Run",
+    "enter_private_network",
+    "launch",
+    "main",
+    "new_file",
+    "progress",
+    "require",
+    "tool",
+]

@@ -9,7 +9,14 @@ from typing import Any, Literal, TypedDict
 
 from tfllm.errors import InputError
 
-__all__ = ["CommonConfig", "LoraOptions", "OptimizerOptions", "RunOptions", "require"]
+__all__ = [
+    "Adaptation",
+    "CommonConfig",
+    "LoraOptions",
+    "OptimizerOptions",
+    "RunOptions",
+    "require",
+]
 
 ScheduleName = Literal["constant", "linear", "cosine", "inverse_square_root"]
 Precision = Literal["float32", "mixed_bfloat16", "mixed_float16"]
@@ -35,6 +42,13 @@ class LoraOptions(TypedDict):
     alpha: float
     dropout: float
     targets: tuple[str, ...] | None
+
+
+class Adaptation(TypedDict):
+    """Flags as `tfllm.models.adapt` takes them."""
+
+    freeze_layers: int | None
+    lora: LoraOptions | None
 
 
 class RunOptions(TypedDict):
@@ -68,7 +82,7 @@ class CommonConfig:
     """Folder that TF Serving bundles go to."""
     export_name: str | None = None
     """Name of the bundle: letters, digits, '.', '_', '-'. A default is made from the data."""
-    epochs: int = 1
+    epochs: int | None = 1
     """Passes over the training data."""
     max_steps: int | None = None
     """Stop after so many optimizer steps, however many epochs that is."""
@@ -136,10 +150,10 @@ class CommonConfig:
         for name, value in vars(self).items():
             finite = not isinstance(value, float) or math.isfinite(value)
             require(finite, name, value, "must be a finite number")
-        least_one = ("epochs", "global_batch_size", "accumulate_steps", "sequence_length")
+        least_one = ("global_batch_size", "accumulate_steps", "sequence_length")
         for name in (*least_one, "keep_checkpoints"):
             require(getattr(self, name) >= 1, name, getattr(self, name), "must be at least 1")
-        for name in ("max_steps", "early_stopping_patience", "checkpoint_steps"):
+        for name in ("epochs", "max_steps", "early_stopping_patience", "checkpoint_steps"):
             value = getattr(self, name)
             require(value is None or value >= 1, name, value, "must be at least 1")
         for name in ("warmup_steps", "weight_decay", "checkpoint_minutes"):
@@ -207,15 +221,17 @@ class CommonConfig:
             "layer_decay": self.layer_decay,
         }
 
-    def lora_options(self) -> LoraOptions:
-        """What decides adapters; only where there is a `lora_rank`."""
-        assert self.lora_rank is not None
-        return {
-            "rank": self.lora_rank,
-            "alpha": self.lora_alpha,
-            "dropout": self.lora_dropout,
-            "targets": self.lora_targets or None,
-        }
+    def adaptation(self) -> Adaptation:
+        """How much of a pretrained model is trained."""
+        lora: LoraOptions | None = None
+        if self.lora_rank is not None:
+            lora = {
+                "rank": self.lora_rank,
+                "alpha": self.lora_alpha,
+                "dropout": self.lora_dropout,
+                "targets": self.lora_targets or None,
+            }
+        return {"freeze_layers": self.freeze_layers, "lora": lora}
 
     def run_options(self) -> RunOptions:
         """What decides how a run is saved, watched and ended."""
@@ -243,9 +259,13 @@ class CommonConfig:
         assert found is not None
         return int(found[1]), int(found[2])
 
+    def passes(self) -> int:
+        """Passes over the training data, given or by default."""
+        return self.epochs or 1
+
     def total_steps(self, steps_per_epoch: int) -> int:
         """Optimizer steps of the whole run."""
-        steps = self.epochs * steps_per_epoch
+        steps = self.passes() * steps_per_epoch
         return steps if self.max_steps is None else min(steps, self.max_steps)
 
 

@@ -9,6 +9,7 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from tfllm.serving._c_api import log_errors_only
     from tfllm.serving.commands import (
         curl_line,
         docker_run_line,
@@ -17,8 +18,9 @@ if TYPE_CHECKING:
     )
     from tfllm.serving.errors import SessionError
     from tfllm.serving.fresh import predict_in_fresh_process
+    from tfllm.serving.rest import answer
     from tfllm.serving.session import Session, newest_version
-    from tfllm.serving.showcase import completions_text, next_commands_text
+    from tfllm.serving.showcase import answers_text, completions_text, next_commands_text
     from tfllm.serving.signature import Signature, TensorSpec
 
 __all__ = [
@@ -26,9 +28,12 @@ __all__ = [
     "SessionError",
     "Signature",
     "TensorSpec",
+    "answer",
+    "answers_text",
     "completions_text",
     "curl_line",
     "docker_run_line",
+    "log_errors_only",
     "newest_version",
     "next_commands_text",
     "predict_in_fresh_process",
@@ -41,9 +46,12 @@ _HOMES = {
     "SessionError": "errors",
     "Signature": "signature",
     "TensorSpec": "signature",
+    "answer": "rest",
+    "answers_text": "showcase",
     "completions_text": "showcase",
     "curl_line": "commands",
     "docker_run_line": "commands",
+    "log_errors_only": "_c_api",
     "newest_version": "session",
     "next_commands_text": "showcase",
     "predict_in_fresh_process": "fresh",

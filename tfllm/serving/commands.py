@@ -7,6 +7,7 @@ import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 __all__ = ["curl_line", "docker_run_line", "request_body", "tensorboard_line"]
 
@@ -41,25 +42,26 @@ def docker_run_line(bundle: str | Path) -> str:
     return shlex.join(words)
 
 
-def curl_line(name: str, texts: Sequence[str]) -> str:
-    """Write the `curl` that asks a served bundle's default signature for its answers to `texts`.
+def curl_line(name: str, instances: Sequence[Any]) -> str:
+    """Write the `curl` that asks a served bundle's default signature for its answers.
 
     Args:
         name: the bundle's name, which the server knows it by.
-        texts: one request's rows.
+        instances: one request's rows: texts, or `{input: text}` where there are several inputs.
     """
     url = f"http://127.0.0.1:{_REST_PORT}/v1/models/{name}:predict"
-    return f"curl {shlex.quote(url)} --data {shlex.quote(request_body(texts))}"
+    return f"curl {shlex.quote(url)} --data {shlex.quote(request_body(instances))}"
 
 
-def request_body(texts: Sequence[str]) -> str:
+def request_body(instances: Sequence[Any]) -> str:
     r"""Write the REST request's JSON: `{"instances": ["a fine day"]}`.
 
     Letters stay readable in every script; where a text holds something that a terminal would act
     on, all of it is written in `\u` escapes.
     """
-    escape = not all(text.isprintable() for text in texts)
-    return json.dumps({"instances": list(texts)}, ensure_ascii=escape)
+    body = {"instances": list(instances)}
+    text = json.dumps(body, ensure_ascii=False)
+    return text if text.isprintable() else json.dumps(body)
 
 
 def _csv(field: str) -> str:

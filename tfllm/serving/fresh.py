@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from tfllm.serving.commands import request_body
 from tfllm.serving.errors import SessionError
@@ -14,19 +15,19 @@ from tfllm.serving.errors import SessionError
 __all__ = ["predict_in_fresh_process"]
 
 
-def predict_in_fresh_process(bundle: str | Path, texts: Sequence[str]) -> list[str]:
-    """Send texts to a bundle's default signature, text in and text out.
+def predict_in_fresh_process(bundle: str | Path, instances: Sequence[Any]) -> list[Any]:
+    """Send rows to a bundle's default signature; give what REST would for each.
 
     Args:
         bundle: the bundle's folder, or one of its versions.
-        texts: one request's rows.
+        instances: one request's rows: texts, or `{input: text}`.
 
     Raises:
         SessionError: if the bundle can't be loaded or doesn't answer.
     """
     done = subprocess.run(
         [sys.executable, "-m", "tfllm.serving.session", str(bundle)],
-        input=request_body(texts).encode(),
+        input=request_body(instances).encode(),
         capture_output=True,
         check=False,
     )

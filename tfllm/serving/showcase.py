@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from tfllm.serving.commands import curl_line, docker_run_line, tensorboard_line
 from tfllm.serving.fresh import predict_in_fresh_process
 
-__all__ = ["completions_text", "next_commands_text"]
+__all__ = ["answers_text", "completions_text", "next_commands_text"]
 
 _PROMPT_CHARACTERS = 100
 _TRUTH_CHARACTERS = 80
+_ROW_CHARACTERS = 160
 
 
 def completions_text(bundle: Path, texts: Sequence[tuple[str, str]]) -> str:
@@ -37,13 +40,42 @@ def completions_text(bundle: Path, texts: Sequence[tuple[str, str]]) -> str:
     return "\n".join(lines)
 
 
-def next_commands_text(bundle: Path, tensorboard_dir: Path, prompt: str) -> str:
+def answers_text(bundle: Path, instances: Sequence[Any], truths: Sequence[str]) -> str:
+    """Ask a bundle in a fresh process, and lay its answers beside the truth.
+
+    Args:
+        bundle: one version's folder.
+        instances: rows of one request: texts, or `{input: text}`.
+        truths: what is right for each, in words.
+
+    Raises:
+        SessionError: if the bundle can't be loaded or doesn't answer.
+    """
+    answers = predict_in_fresh_process(bundle, instances)
+    lines = [f"Unseen rows, answered by {bundle} in a fresh process:"]
+    for instance, truth, answer in zip(instances, truths, answers, strict=True):
+        lines += [
+            "",
+            f"  Row:    {_shortened(instance)}",
+            f"  Bundle: {_shortened(answer)}",
+            f"  Truth:  {_shortened(truth)}",
+        ]
+    return "\n".join(lines)
+
+
+def _shortened(value: Any) -> str:
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    text = _one_line(text)
+    return text if len(text) <= _ROW_CHARACTERS else f"{text[:_ROW_CHARACTERS]}…"
+
+
+def next_commands_text(bundle: Path, tensorboard_dir: Path, instance: Any) -> str:
     """Write the commands that open TensorBoard, serve a bundle, and ask it."""
     return "\n\n".join(
         [
             f"Watch:  {tensorboard_line(tensorboard_dir)}",
             f"Serve:  {docker_run_line(bundle)}",
-            f"Ask:    {curl_line(bundle.parent.name, [prompt])}",
+            f"Ask:    {curl_line(bundle.parent.name, [instance])}",
         ]
     )
 

@@ -12,7 +12,6 @@ from tfllm.errors import InputError
 
 __all__ = ["SummedLossModel"]
 
-# Gradients of one variable may come as `tf.IndexedSlices`; sums over replicas need them dense.
 _Batch = tuple[Any, tf.Tensor, tf.Tensor]
 
 
@@ -147,12 +146,13 @@ class SummedLossModel(keras.Model):
         variables = self.trainable_variables
         loss, weight, gradients = self._accumulate(features, targets, weights, variables)
         loss, weight, gradients = _sum_over_replicas(loss, weight, gradients)
-        gradients = [tf.math.divide_no_nan(g, weight) for g in gradients]
+        scale = tf.math.divide_no_nan(1.0, weight)
         if isinstance(self.optimizer, keras.mixed_precision.LossScaleOptimizer):
-            gradients = self.optimizer.get_unscaled_gradients(gradients)
-        norm = tf.linalg.global_norm(gradients)
+            scale /= tf.cast(self.optimizer.loss_scale, tf.float32)
+        # Of the sums, and not of the means: that would be one more pass over all of them.
+        norm = scale * tf.linalg.global_norm(gradients)
         finite = tf.math.is_finite(loss) & tf.math.is_finite(norm)
-        self._apply(finite, gradients, variables)
+        self._apply(finite, gradients, variables, scale, norm)
         skipped = self._count(finite)
         loss, weight = (tf.where(finite, value, 0.0) for value in (loss, weight))
         return {
@@ -181,31 +181,49 @@ class SummedLossModel(keras.Model):
         return self._loss_mean.result()
 
     def _apply(
-        self, finite: tf.Tensor, gradients: list[tf.Tensor], variables: list[tf.Variable]
+        self,
+        finite: tf.Tensor,
+        gradients: list[Any],
+        variables: list[tf.Variable],
+        scale: tf.Tensor,
+        norm: tf.Tensor,
     ) -> None:
-        """Let the optimizer take a step, or count one without taking it."""
+        """Let the optimizer take a step, or count one without taking it.
+
+        Args:
+            finite: `<bool>[]`, whether to take it.
+            gradients: sums over all rows.
+            variables: as many.
+            scale: `<float32>[]`, makes means of the sums.
+            norm: `<float32>[]`, of the means.
+        """
         optimizer = self.optimizer
         inner: Any = getattr(optimizer, "inner_optimizer", optimizer)
         if hasattr(inner, "build"):
             with tf.init_scope():  # its variables can't be made within a branch
                 inner.build(variables)
 
-        def step(*gradients: tf.Tensor) -> None:
-            # Summed over replicas already. All kinds of optimizers know this name.
+        def step(scale: tf.Tensor, norm: tf.Tensor, *gradients: Any) -> None:
+            # Summed over replicas already.
+            if hasattr(optimizer, "apply_scaled"):
+                optimizer.apply_scaled(gradients, variables, scale=scale, norm=norm)
+                return
+            means = [tf.convert_to_tensor(g) * tf.cast(scale, g.dtype) for g in gradients]
+            # All kinds of optimizers know this name.
             optimizer.apply_gradients(
-                zip(gradients, variables, strict=True), experimental_aggregate_gradients=False
+                zip(means, variables, strict=True), experimental_aggregate_gradients=False
             )
 
         if isinstance(optimizer, keras.mixed_precision.LossScaleOptimizer):
             # It skips by itself what is not finite, and lowers its scale.
             steps = tf.identity(optimizer.iterations)
-            step(*[tf.where(finite, g, math.nan) for g in gradients])
+            step(tf.where(finite, scale, math.nan), norm, *gradients)
             optimizer.iterations.assign(steps + 1)
             return
 
-        def step_or_not(strategy: tf.distribute.Strategy, finite: Any, *gradients: Any) -> None:
+        def step_or_not(strategy: tf.distribute.Strategy, finite: Any, *summed: Any) -> None:
             def take() -> tf.Tensor:
-                strategy.extended.call_for_each_replica(step, args=gradients)
+                strategy.extended.call_for_each_replica(step, args=summed)
                 return tf.constant(True)
 
             def leave() -> tf.Tensor:
@@ -216,7 +234,9 @@ class SummedLossModel(keras.Model):
             tf.cond(strategy.experimental_local_results(finite)[0], take, leave)
 
         # Replicas can't branch one by one, because an optimizer synchronizes them.
-        tf.distribute.get_replica_context().merge_call(step_or_not, args=(finite, *gradients))
+        tf.distribute.get_replica_context().merge_call(
+            step_or_not, args=(finite, scale, norm, *gradients)
+        )
 
     @property
     def skipped_counts(self) -> tuple[int, int]:
@@ -293,8 +313,14 @@ class SummedLossModel(keras.Model):
         gradients = tape.gradient(
             objective, variables, unconnected_gradients=tf.UnconnectedGradients.ZERO
         )
-        gradients = [tf.convert_to_tensor(g) for g in gradients]
-        return loss, weight, [g * positions for g in gradients] if scaled else gradients
+        if scaled:
+            gradients = [tf.convert_to_tensor(g) * positions for g in gradients]
+        # Sums over replicas and micro-batches need them dense; a table of words that stands alone
+        # does not, until it is updated.
+        alone = self.accumulate_steps == 1 and not tf.distribute.has_strategy()
+        slices_stay = alone and not self.jit_compile  # XLA knows no rows without doubles
+        as_needed = _without_doubles if slices_stay else tf.convert_to_tensor
+        return loss, weight, [as_needed(g) for g in gradients]
 
     def _dropout_seed(self, micro_batch: tf.Tensor | int) -> tf.Tensor:
         """`<int64>[2]`, another for each (seed, step, replica, micro-batch), and none stored.
@@ -307,6 +333,15 @@ class SummedLossModel(keras.Model):
         lane = replica * self.accumulate_steps + tf.cast(micro_batch, tf.int64)
         step = tf.cast(self.optimizer.iterations, tf.int64)
         return tf.stack([tf.constant(self.seed, tf.int64), step * lanes + lane])
+
+
+def _without_doubles(gradient: tf.Tensor | tf.IndexedSlices) -> tf.Tensor | tf.IndexedSlices:
+    """Add up the slices of each row, so that norms are right."""
+    if not isinstance(gradient, tf.IndexedSlices):
+        return gradient
+    rows, places = tf.unique(gradient.indices)
+    values = tf.math.unsorted_segment_sum(gradient.values, places, tf.size(rows))
+    return tf.IndexedSlices(values, rows, gradient.dense_shape)
 
 
 def _counter() -> tf.Variable:

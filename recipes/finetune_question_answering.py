@@ -1,0 +1,257 @@
+r"""Fine-tune a model that finds answers in texts, and export it for TF Serving.
+
+    python recipes/finetune_question_answering.py
+    python recipes/finetune_question_answering.py --pretrained bert-base-uncased \
+        --train train-v1.1.json --validation dev-v1.1.json --sequence_length 384
+
+Without flags the questions are those that tfllm brings, and the model is a small BERT from scratch.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from tfllm import cli, data, export, metrics, models, serving, text, training
+from tfllm.data import readers, tasks
+
+Outputs = dict[str, np.ndarray]
+
+
+@dataclasses.dataclass(frozen=True)
+class Config(cli.FineTuningConfig):
+    """Flags of this recipe."""
+
+    sequence_length: int = 384
+    """Tokens of a window: question, a part of the context, special tokens."""
+    overlap: int = 128
+    """Tokens of the context that a window shares with the one before it."""
+    max_question_tokens: int = 64
+    """Longer questions are cut."""
+    max_answer_tokens: int = 30
+    """No longer answer is given."""
+    best_metric: Literal["f1", "exact_match", "loss"] = "f1"
+    """What of the validation says which weights are kept."""
+
+
+def main(config: Config, run: cli.Run) -> None:
+    """Questions with their contexts and answers in, SavedModel out."""
+    # 1. Questions. What can be refused is refused before TensorFlow is imported.
+    run.say(f"Reading {' '.join(config.train) or 'the questions that tfllm brings'} …")
+    parts = tasks.read_questions(
+        config.train,
+        config.validation,
+        config.test,
+        validation_fraction=config.validation_fraction,
+        on_error=config.on_error,
+    )
+    bundle_name = config.export_name or f"answers-{parts.name}"
+    export.check_name(bundle_name)
+
+    # 2. Seed and devices
+    run.say("Starting TensorFlow …")
+    from tfllm import optimization
+
+    training.set_seed(config.seed)
+    training.set_precision(config.precision)
+    strategy = training.create_strategy(config.strategy)
+    training.check_batch(config.global_batch_size, config.accumulate_steps, strategy)
+
+    # 3. Vocabulary and model
+    source = config.pretrained or config.tokenizer
+    tokenizer = (
+        text.load(source)
+        if source
+        else text.train_wordpiece(texts_of(parts.train), config.vocabulary_size)
+    )
+    with strategy.scope():
+        model = create_model(config, tokenizer, run)
+    preprocess = text.Preprocessor(tokenizer, sequence_length=config.sequence_length)
+    # Refuses what can't be served, before training.
+    model.signatures(
+        preprocess, overlap=config.overlap, max_question_tokens=config.max_question_tokens
+    )
+    run.say(f"Model: {model.config.model_type}, {model.count_params():,} parameters.")
+
+    # 4. Data: tokenized once, in windows, in batches of like length
+    encoder = data.QuestionEncoder(
+        data.FastTokenizer.of(tokenizer),
+        config.sequence_length,
+        overlap=config.overlap,
+        max_question_tokens=config.max_question_tokens,
+    )
+    rows = functools.partial(batches, config, encoder)
+    train, validation = rows(parts.train, seed=config.seed), rows(parts.validation)
+    counted = train.store.manifest.counts.items()
+    run.metrics |= {f"train_{name}": count for name, count in counted}
+    run.say(
+        f"Data {parts.name}: {len(train.store):,} windows, "
+        f"{', '.join(f'{name} {count:,}' for name, count in counted)}."
+    )
+    total_steps = config.total_steps(train.steps_per_epoch)
+    with strategy.scope():
+        optimizer = optimization.create_optimizer(
+            model,
+            config.peak_learning_rate(),
+            total_steps=total_steps,
+            beta_2=0.999,
+            **config.optimizer_options(),
+        )
+        model.compile(
+            optimizer, accumulate_steps=config.accumulate_steps, jit_compile=config.xla or None
+        )
+    best_weights = optimization.weights_to_measure(model)
+    if config.dry_run:
+        ids = train.batch(0)[0]["input_ids"][0]
+        run.say(f"First row: {tokenizer.fast.decode(ids, skip_special_tokens=False)!r}")
+        with tempfile.TemporaryDirectory() as folder:
+            publish(config, model, preprocess, folder, bundle_name)
+        run.say("The untrained model exports, and its bundle answers as the model does.")
+        run.say(f"{training.estimate(model, train.dataset).text(total_steps)}.")
+        return
+
+    # 5. Fit; each epoch is measured; the model ends with its best weights
+    def report(rows: data.RowBatches, examples: readers.Reader, part: str) -> training.TaskReport:
+        references = {str(number): e["answers"] for number, e in enumerate(examples)}
+
+        def measure(outputs: Outputs) -> dict[str, float]:
+            found = answers_of(rows.store, examples, outputs)
+            return metrics.answers({str(i): one for i, one in enumerate(found)}, references)
+
+        return training.TaskReport(
+            model,
+            rows,
+            measure,
+            run.directory / "tensorboard",
+            lines=lambda outputs: (
+                example | {"predicted": answer}
+                for example, answer in zip(
+                    examples, answers_of(rows.store, examples, outputs), strict=True
+                )
+            ),
+            predictions_path=run.directory / f"{part}_predictions.jsonl",
+            measured_within=best_weights,
+        )
+
+    with run.timed("train"):
+        trained = training.train_task(
+            model,
+            train,
+            report(validation, parts.validation, "validation"),
+            run_dir=run.open(),
+            total_steps=total_steps,
+            best_metric=training.BestMetric.named(config.best_metric),
+            **config.run_options(),
+        )
+    run.add(trained)
+    if parts.test is not None:
+        measured = report(rows(parts.test), parts.test, "test").evaluate()
+        run.metrics |= {f"test_{name}": value for name, value in measured.items()}
+    if not run.is_chief:
+        return
+
+    # 6. Export, and try the bundle in a fresh process
+    run.say("Exporting: the bundle is loaded back in a fresh process and compared …")
+    with run.timed("export"), best_weights():
+        if config.lora_rank:
+            models.save_adapters(model, run.directory / "adapters", overwrite=True)
+            models.merge_lora(model)
+        model.save_pretrained(run.directory / "model", tokenizer, overwrite=True)
+        bundle = publish(config, model, preprocess, config.export_dir, bundle_name)
+    run.export = str(bundle)
+    shown = [example for example, _ in zip(parts.validation, range(3), strict=False)]
+    instances = [{name: example[name] for name in ("question", "context")} for example in shown]
+    truths = [" | ".join(example["answers"]) or "(none)" for example in shown]
+    run.say(f"\n{serving.answers_text(bundle, instances, truths)}\n")
+    tensorboard = run.directory / "tensorboard"
+    run.say(f"{serving.next_commands_text(bundle, tensorboard, instances[0])}\n")
+
+
+def texts_of(examples: readers.Reader) -> Iterator[str]:
+    """Give all texts, for a vocabulary of their own."""
+    for example in examples:
+        yield example["question"]
+        yield example["context"]
+
+
+def create_model(
+    config: Config, tokenizer: text.Tokenizer, run: cli.Run
+) -> models.QuestionAnswerer:
+    """Load or create the model, and freeze what is not to be trained."""
+    if not config.pretrained:
+        sizes = models.small_bert_config(
+            tokenizer,
+            positions=config.sequence_length,
+            num_layers=config.num_layers,
+            num_heads=config.num_heads,
+            hidden_dim=config.hidden_dim,
+            dropout=config.dropout,
+        )
+        return models.QuestionAnswerer.from_config(
+            sizes, max_answer_tokens=config.max_answer_tokens, seed=config.seed
+        )
+    model = models.QuestionAnswerer.from_pretrained(
+        config.pretrained,
+        max_answer_tokens=config.max_answer_tokens,
+        seed=config.seed,
+        pickle=config.allow_pickle,
+    )
+    changes = models.adapt(model, heads=("qa_outputs",), **config.adaptation())
+    if changes:
+        run.say(changes)
+    return model
+
+
+def batches(
+    config: Config, encoder: data.QuestionEncoder, examples: readers.Reader, seed: int | None = None
+) -> data.RowBatches:
+    """Tokenize questions, once for all runs, and batch windows of like length."""
+    store = data.build_array_store(examples, encoder)
+    lengths = np.diff(store.offsets("input_ids"))
+    plan = data.BucketPlan(lengths, config.global_batch_size, seed)
+    return data.RowBatches(
+        store,
+        plan,
+        targets="spans",
+        features=encoder.features,
+        fill_rows=seed is not None,
+    )
+
+
+def answers_of(store: data.ArrayStore, examples: readers.Reader, outputs: Outputs) -> list[str]:
+    """Cut each question's best answer out of its context; none where no answer scores more."""
+    best = training.best_windows(outputs["score"], np.asarray(store.values("window")))
+    first_token = store.offsets("starts")[best]
+    starts = store.values("starts")[first_token + outputs["start"][best]]
+    ends = store.values("ends")[first_token + outputs["end"][best]]
+    contexts = (example["context"] for example in examples)
+    return [context[a:b] for context, a, b in zip(contexts, starts, ends, strict=True)]
+
+
+def publish(
+    config: Config,
+    model: models.QuestionAnswerer,
+    preprocess: text.Preprocessor,
+    folder: str,
+    name: str,
+) -> Path:
+    """Export the model, proven, as the next version of a bundle."""
+    return export.export_bundle(
+        model.signatures(
+            preprocess, overlap=config.overlap, max_question_tokens=config.max_question_tokens
+        ),
+        folder,
+        name,
+        modules=[model, preprocess],
+        probes=model.probes(),
+    )
+
+
+if __name__ == "__main__":
+    cli.main(Config, main, __file__)

@@ -1,0 +1,87 @@
+"""Training a task's model on rows of a store."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tfllm.training.best_metric import BestMetric
+from tfllm.training.folder import train_in_folder
+from tfllm.training.loop import Trained
+from tfllm.training.step import SummedLossModel
+from tfllm.training.task_report import TaskReport
+
+__all__ = ["train_task"]
+
+
+def train_task(
+    model: SummedLossModel,
+    train_rows: Any,
+    report: TaskReport,
+    *,
+    run_dir: Path,
+    total_steps: int,
+    best_metric: BestMetric | None = None,
+    patience: int | None = None,
+    keep: int = 2,
+    checkpoint_minutes: float = 5.0,
+    checkpoint_steps: int | None = None,
+    profiled_steps: tuple[int, int] | None = None,
+    hyperparameters: Mapping[str, Any] | None = None,
+) -> Trained:
+    """Train on rows; each epoch is validated, printed and drawn by `report`.
+
+    Afterwards the model has the weights of the epoch that was best on validation, and the report's
+    file of predictions is of those weights.
+
+    Args:
+        model: compiled.
+        train_rows: `tfllm.data.RowBatches`, shuffled.
+        report: of the validation rows.
+        run_dir: checkpoints and TensorBoard's files go below it.
+        total_steps: optimizer steps at the end.
+        best_metric: which of the report's numbers says what is better; None for the loss.
+        patience: epochs without a better one after which training ends.
+        keep: newest checkpoints to keep, besides the best.
+        checkpoint_minutes: between checkpoints within an epoch.
+        checkpoint_steps: optimizer steps between them as well.
+        profiled_steps: first and last step that TensorFlow's profiler records, counted from 1.
+        hyperparameters: name → value, for TensorBoard's table of runs.
+
+    Raises:
+        InputError: see `train_in_folder`.
+        Interrupted: after SIGINT or SIGTERM, when the checkpoint is written.
+    """
+    manifest = train_rows.store.manifest
+    tokens = float(np.diff(train_rows.store.offsets("input_ids")).mean())
+    rows_per_step = manifest.rows / train_rows.steps_per_epoch
+    trained = train_in_folder(
+        model,
+        train_rows.dataset,
+        report,
+        run_dir=run_dir,
+        total_steps=total_steps,
+        steps_per_epoch=train_rows.steps_per_epoch,
+        tokens_per_step=round(tokens * rows_per_step),
+        sequence_length=round(tokens),
+        identity={
+            "training data": manifest.source,
+            "validation data": report.source,
+            # Vocabulary, labels and lengths.
+            "encoding": json.dumps(manifest.encoder, sort_keys=True),
+        },
+        rows_of=lambda step: train_rows.plan.rows(step).rows,
+        best_metric=best_metric,
+        patience=patience,
+        keep=keep,
+        checkpoint_minutes=checkpoint_minutes,
+        checkpoint_steps=checkpoint_steps,
+        profiled_steps=profiled_steps,
+        hyperparameters=hyperparameters,
+    )
+    report.evaluate()
+    return trained
