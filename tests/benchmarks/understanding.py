@@ -8,7 +8,8 @@ r"""Fine-tuning in PyTorch, to be held against this project's recipes on the sam
     python tests/benchmarks/understanding.py --torch_python /venv/bin/python squad \
         --pretrained $P --data DATA/qa/squad --order order.txt
 
-`sst2` is Hugging Face's `Trainer` with dynamic padding and `group_by_length`. `squad` is a plain
+`sst2` is Hugging Face's `Trainer` with dynamic padding and `group_by_length`, and this project on
+the same sentences, in turns. `squad` is a plain
 loop over windows, in the order that a file gives: a step a line, of `question:window` each, so that
 another trainer can be given the same batches. Each prints one line of JSON; `squad` is scored by
 `tfllm.metrics.answers`. The environment of PyTorch is another one than this project's
@@ -22,6 +23,7 @@ import csv
 import json
 import os
 import random
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -92,6 +94,58 @@ def train_sst2(arguments: argparse.Namespace) -> dict[str, float]:
         "sentences_per_second": len(train) * arguments.epochs / seconds,
         "dev_accuracy": accuracy,
         "threads": torch.get_num_threads(),
+    }
+
+
+def train_sst2_here(arguments: argparse.Namespace) -> dict[str, float]:
+    """The same with this project: same rows, batch, rate, schedule, clipping and no decay."""
+    from tfllm.cli.command_line import prepare_environment
+
+    prepare_environment()
+    os.environ["TFLLM_CACHE_DIR"] = tempfile.mkdtemp()
+    import numpy as np
+
+    from tfllm import data, metrics, models, optimization, text, training
+    from tfllm.data import readers
+
+    training.set_seed(arguments.seed)
+    tokenizer = text.load(arguments.pretrained)
+    labels = ("0", "1")
+    model = models.TextClassifier.from_pretrained(
+        arguments.pretrained, labels=labels, seed=arguments.seed
+    )
+    encoder = data.TextEncoder(
+        data.FastTokenizer.of(tokenizer), 128, "sentence", label="label", labels=labels
+    )
+
+    def rows(name: str, limit: int | None, batch: int, seed: int | None) -> data.RowBatches:
+        fields = {"sentence": "sentence", "label": readers.Field("label", "label")}
+        examples = [*readers.Tsv(arguments.data / name, fields)][:limit]
+        store = data.build_array_store(examples, encoder)
+        plan = data.BucketPlan(np.diff(store.offsets("input_ids")), batch, seed)
+        return data.RowBatches(store, plan, targets="label", fill_rows=seed is not None)
+
+    train = rows("train.tsv", arguments.sentences, arguments.batch, arguments.seed)
+    dev = rows("dev.tsv", None, 64, None)
+    steps = arguments.epochs * train.steps_per_epoch
+    optimizer = optimization.adamw(
+        optimization.learning_rate_schedule(
+            "linear", arguments.learning_rate, total_steps=steps, warmup_steps=0
+        ),
+        model.trainable_variables,
+        weight_decay=0.0,
+        beta_2=0.999,
+    )
+    model.compile(optimizer)
+    begun = time.perf_counter()
+    model.fit(train.dataset(0, steps), steps_per_epoch=steps, verbose=0)
+    seconds = time.perf_counter() - begun
+    found = training.predict_rows(model, dev, progress=False).outputs
+    measured = metrics.classification(found["targets"], found["scores"], labels)
+    return {
+        "seconds": seconds,
+        "sentences_per_second": arguments.sentences * arguments.epochs / seconds,
+        "dev_accuracy": measured["accuracy"],
     }
 
 
@@ -250,13 +304,13 @@ def score_squad(arguments: argparse.Namespace, result: dict[str, Any]) -> None:
     result |= metrics.answers(predictions, references)
 
 
-TRAINERS = {"sst2": train_sst2, "squad": train_squad}
+TRAINERS = {"sst2": train_sst2, "sst2_here": train_sst2_here, "squad": train_squad}
 
 
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--torch_python", required=True, help="Python of an environment with torch")
-    parser.add_argument("--here", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--here", choices=[*TRAINERS], help=argparse.SUPPRESS)
     commands = parser.add_subparsers(dest="command", required=True)
     sst2, squad = commands.add_parser("sst2"), commands.add_parser("squad")
     for command in (sst2, squad):
@@ -267,6 +321,7 @@ def parse() -> argparse.Namespace:
         command.add_argument("--learning_rate", type=float, default=5e-5)
     sst2.add_argument("--sentences", type=int, default=3_200, help="the first ones")
     sst2.add_argument("--epochs", type=int, default=1)
+    sst2.add_argument("--rounds", type=int, default=3, help="turns of both, one after the other")
     squad.add_argument("--questions", type=int, default=1_000, help="the first ones")
     squad.add_argument("--dev_questions", type=int, help="the first ones; all without it")
     squad.add_argument("--order", type=Path, help="a step a line: question:window …")
@@ -279,18 +334,39 @@ def parse() -> argparse.Namespace:
     return parser.parse_args()
 
 
+def run(arguments: argparse.Namespace, python: str, trainer: str) -> dict[str, Any]:
+    """Run one trainer in a process of its own."""
+    command = [python, __file__, "--here", trainer, *sys.argv[1:]]
+    environment = os.environ | {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, env=environment)
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def compare_sst2(arguments: argparse.Namespace) -> None:
+    """Let both take turns, and print each, then the medians and their ratio."""
+    seconds: dict[str, list[float]] = {"sst2": [], "sst2_here": []}
+    for number in range(arguments.rounds):
+        for trainer, python in (
+            ("sst2_here", sys.executable),
+            ("sst2", arguments.torch_python),
+        ):
+            found = run(arguments, python, trainer)
+            seconds[trainer].append(found["seconds"])
+            print(f"round {number + 1} {trainer}: {json.dumps(found)}", flush=True)
+    ours, theirs = (statistics.median(seconds[name]) for name in ("sst2_here", "sst2"))
+    print(f"median seconds: tfllm {ours:.1f}, Trainer {theirs:.1f}: {theirs / ours:.2f}×")
+
+
 def main() -> None:
     arguments = parse()
     if arguments.here:
-        print(json.dumps(TRAINERS[arguments.command](arguments)))
-        return
-    command = [arguments.torch_python, __file__, "--here", *sys.argv[1:]]
-    environment = os.environ | {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, env=environment)
-    result = json.loads(done.stdout.splitlines()[-1])
-    if arguments.command == "squad":
+        print(json.dumps(TRAINERS[arguments.here](arguments)))
+    elif arguments.command == "sst2":
+        compare_sst2(arguments)
+    else:
+        result = run(arguments, arguments.torch_python, "squad")
         score_squad(arguments, result)
-    print(json.dumps(result))
+        print(json.dumps(result))
 
 
 if __name__ == "__main__":

@@ -169,7 +169,10 @@ class LayerwiseAdamW(keras.optimizers.AdamW):
         """Nothing: `update_step` has done it, where the variable's rate is known."""
 
     def _use_weight_decay(self, variable: tf.Variable) -> bool:
-        return is_matrix(variable) and super()._use_weight_decay(variable)
+        # A decay of 0 would be a pass over every matrix all the same.
+        return (
+            bool(self.weight_decay) and is_matrix(variable) and super()._use_weight_decay(variable)
+        )
 
     def _update_model_variables_moving_average(self, var_list: Sequence[tf.Variable]) -> None:
         # float64: 1 − m ** t has few digits left in float32 where m is near 1.

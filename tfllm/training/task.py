@@ -83,5 +83,6 @@ def train_task(
         profiled_steps=profiled_steps,
         hyperparameters=hyperparameters,
     )
-    report.evaluate()
+    if report.newest != trained.best:  # else the last epoch was the best
+        report.evaluate()
     return trained

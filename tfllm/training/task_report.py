@@ -59,6 +59,8 @@ class TaskReport:
             measured_within: gives a context to measure in, such as one that puts the average of
                 the weights in place.
         """
+        # What was measured last; the file of predictions is of the same weights.
+        self.newest: dict[str, float] | None = None
         self._predictor = RowPredictor(model)
         self._validation = validation
         self._measure = measure
@@ -111,6 +113,7 @@ class TaskReport:
                 return {}, {}
             found = self._predictor.predict(self._validation)
         results = {"loss": found.loss, **self._measure(found.outputs)}
+        self.newest = results
         if self._lines is not None and self._path is not None:
             write_predictions(self._path, self._lines(found.outputs))
         return results, found.outputs
