@@ -26,7 +26,7 @@ class Config:
     """Flags of this recipe."""
 
     texts: tuple[str, ...] = ()
-    """Files of texts, one a line, or globs in quotes."""
+    """Files of texts, one a line, or globs in quotes. Blank lines get no vector."""
     output: str = "vectors.npy"
     """NumPy file of float32 vectors, one a text, in the texts' order; must not exist yet."""
     pretrained: str | None = None
@@ -57,10 +57,12 @@ def main(config: Config) -> None:
     target = Path(config.output)
     cli.require(target.suffix == ".npy", "output", config.output, "must end in .npy")
     cli.require(not target.exists(), "output", config.output, "exists already")
+    cli.check_writable(target, "output")
+    cli.check_writable(Path(config.export_dir), "export_dir")
     if config.export_name is not None:
         export.check_name(config.export_name)
     examples: readers.Reader = (
-        readers.PlainText(list(config.texts), unit="line")
+        readers.PlainText(data.find_files(config.texts, "--texts"), unit="line")
         if config.texts
         else tasks.read_examples(fields=tasks.text_fields()).train
     )
@@ -73,6 +75,8 @@ def main(config: Config) -> None:
         else text.train_wordpiece((example["text"] for example in examples), 2048)
     )
     model = create_model(config, tokenizer)
+    preprocess = text.Preprocessor(tokenizer, sequence_length=config.sequence_length)
+    signatures = model.signatures(preprocess)  # refuses what does not fit, before the work
 
     # 3. Vectors: tokenized once, in batches of like length
     encoder = data.TextEncoder(data.FastTokenizer.of(tokenizer), config.sequence_length)
@@ -82,15 +86,17 @@ def main(config: Config) -> None:
     vectors = training.predict_rows(model, rows).outputs["vector"]
     with cli.new_file(config.output, "output", binary=True) as file:
         np.save(file, vectors)
+    lines = sum(path.read_bytes().count(b"\n") for path in examples.files if path.suffix != ".gz")
+    if lines > len(vectors):
+        print(f"{lines - len(vectors):,} blank lines were passed over and have no vector.")
     print(f"{len(vectors):,} vectors of {vectors.shape[1]} numbers are in {target}.")
     for line in neighbours(examples, vectors):
         print(line)
 
     # 4. Export
     if config.export_name is not None:
-        preprocess = text.Preprocessor(tokenizer, sequence_length=config.sequence_length)
         bundle = export.export_bundle(
-            model.signatures(preprocess),
+            signatures,
             config.export_dir,
             config.export_name,
             modules=[model, preprocess],

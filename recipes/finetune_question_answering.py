@@ -14,7 +14,7 @@ import functools
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -38,6 +38,13 @@ class Config(cli.FineTuningConfig):
     """No longer answer is given."""
     best_metric: Literal["f1", "exact_match", "loss"] = "f1"
     """What of the validation says which weights are kept."""
+
+    def check(self) -> None:
+        """Refuse what can't be trained, before TensorFlow is imported."""
+        super().check()
+        for name, least in (("max_question_tokens", 1), ("max_answer_tokens", 1), ("overlap", 0)):
+            value = getattr(self, name)
+            cli.require(value >= least, name, value, f"must be at least {least}")
 
 
 def main(config: Config, run: cli.Run) -> None:
@@ -119,22 +126,26 @@ def main(config: Config, run: cli.Run) -> None:
     # 5. Fit; each epoch is measured; the model ends with its best weights
     def report(rows: data.RowBatches, examples: readers.Reader, part: str) -> training.TaskReport:
         references = {str(number): e["answers"] for number, e in enumerate(examples)}
+        threshold = model.no_answer_threshold
 
         def measure(outputs: Outputs) -> dict[str, float]:
             found = answers_of(rows.store, examples, outputs)
-            return metrics.answers({str(i): one for i, one in enumerate(found)}, references)
+            return metrics.answers(spoken(found, references, threshold), references)
+
+        def lines(outputs: Outputs) -> Iterator[dict[str, Any]]:
+            found = answers_of(rows.store, examples, outputs)
+            said = spoken(found, references, threshold).values()
+            for example, answer, score, margin in zip(
+                examples, said, found.scores, found.margins, strict=True
+            ):
+                yield example | {"predicted": answer, "score": score, "no_answer_margin": margin}
 
         return training.TaskReport(
             model,
             rows,
             measure,
             run.directory / "tensorboard",
-            lines=lambda outputs: (
-                example | {"predicted": answer}
-                for example, answer in zip(
-                    examples, answers_of(rows.store, examples, outputs), strict=True
-                )
-            ),
+            lines=lines,
             predictions_path=run.directory / f"{part}_predictions.jsonl",
             measured_within=best_weights,
         )
@@ -150,6 +161,13 @@ def main(config: Config, run: cli.Run) -> None:
             **config.run_options(),
         )
     run.add(trained)
+    if run.is_chief and any(not example["answers"] for example in parts.validation):
+        with best_weights():
+            outputs = training.predict_rows(model, validation).outputs
+        found = answers_of(validation.store, parts.validation, outputs)
+        references = {str(i): example["answers"] for i, example in enumerate(parts.validation)}
+        model.no_answer_threshold = fitted_threshold(found, references)
+        run.say(f"No answer is given above a margin of {model.no_answer_threshold:.2f}.")
     if parts.test is not None:
         measured = report(rows(parts.test), parts.test, "test").evaluate()
         run.metrics |= {f"test_{name}": value for name, value in measured.items()}
@@ -224,14 +242,45 @@ def batches(
     )
 
 
-def answers_of(store: data.ArrayStore, examples: readers.Reader, outputs: Outputs) -> list[str]:
-    """Cut each question's best answer out of its context; none where no answer scores more."""
-    best = training.best_windows(outputs["score"], np.asarray(store.values("window")))
+class Found(NamedTuple):
+    """The best answer to each question."""
+
+    answers: list[str]
+    scores: np.ndarray
+    """How sure it is."""
+    margins: np.ndarray
+    """How much surer no answer is, in the window where that is least so."""
+
+
+def spoken(
+    found: Found, references: dict[str, list[str]], threshold: float | None
+) -> dict[str, str]:
+    """Say nothing where no answer is enough surer; by the best threshold, unless one is given."""
+    if threshold is None and not all(references.values()):
+        threshold = fitted_threshold(found, references)
+    limit = np.inf if threshold is None else threshold
+    pairs = zip(found.answers, found.margins, strict=True)
+    return {str(i): "" if margin > limit else answer for i, (answer, margin) in enumerate(pairs)}
+
+
+def fitted_threshold(found: Found, references: dict[str, list[str]]) -> float:
+    """Find the margin that parts questions without answer from the others best."""
+    answers = {str(i): answer for i, answer in enumerate(found.answers)}
+    margins = {str(i): float(margin) for i, margin in enumerate(found.margins)}
+    return metrics.best_no_answer_threshold(answers, references, margins)
+
+
+def answers_of(store: data.ArrayStore, examples: readers.Reader, outputs: Outputs) -> Found:
+    """Cut each question's best answer out of its context."""
+    windows = np.asarray(store.values("window"))
+    best = training.best_windows(outputs["score"], windows)
     first_token = store.offsets("starts")[best]
     starts = store.values("starts")[first_token + outputs["start"][best]]
     ends = store.values("ends")[first_token + outputs["end"][best]]
     contexts = (example["context"] for example in examples)
-    return [context[a:b] for context, a, b in zip(contexts, starts, ends, strict=True)]
+    answers = [context[a:b] for context, a, b in zip(contexts, starts, ends, strict=True)]
+    least = np.minimum.reduceat(outputs["no_answer_score"], np.flatnonzero(windows == 0))
+    return Found(answers, outputs["score"][best], least - outputs["score"][best])
 
 
 def publish(

@@ -94,7 +94,7 @@ def main(config: Config, run: cli.Run) -> None:
             tasks.check_labels(examples, labels, part=flag)
     bundle_name = config.export_name or f"classifier-{parts.name}"
     export.check_name(bundle_name)
-    run.say(f"Labels: {', '.join(f'{k} ({v:,})' for k, v in counts.items()) or 'numbers'}.")
+    run.say(f"Labels: {', '.join(f'{k[:40]!r} ({v:,})' for k, v in counts.items()) or 'numbers'}.")
 
     # 2. Seed and devices
     run.say("Starting TensorFlow …")
@@ -119,6 +119,8 @@ def main(config: Config, run: cli.Run) -> None:
     )
     # Refuses what can't be served, a pair whose texts can't be told apart, before training.
     model.signatures(preprocess, pair=pair, windows=config.windows)
+    if config.windows:
+        run.say("Scores of the validation are of texts cut off; the bundle reads them whole.")
     run.say(f"Model: {model.config.model_type}, {model.count_params():,} parameters.")
 
     # 4. Data: tokenized once, in batches of like length
@@ -160,13 +162,15 @@ def main(config: Config, run: cli.Run) -> None:
 
     # 5. Fit; each epoch is measured and drawn; the model ends with its best weights
     def report(rows: data.RowBatches, examples: readers.Reader, part: str) -> training.TaskReport:
+        thresholds = tuple(model.thresholds)
+        lengths = np.diff(rows.store.offsets("input_ids"))
         return training.TaskReport(
             model,
             rows,
-            functools.partial(measure, config, labels, np.diff(rows.store.offsets("input_ids"))),
+            functools.partial(measure, config, labels, thresholds, lengths),
             run.directory / "tensorboard",
             figures=functools.partial(figures, config, labels),
-            lines=functools.partial(lines, config, labels, examples),
+            lines=functools.partial(lines, config, labels, thresholds, examples),
             predictions_path=run.directory / f"{part}_predictions.jsonl",
             measured_within=best_weights,
         )
@@ -186,6 +190,7 @@ def main(config: Config, run: cli.Run) -> None:
         with best_weights():
             found = training.predict_rows(model, validation).outputs
         model.thresholds = list(metrics.best_thresholds(found["targets"], found["scores"]))
+        run.metrics |= report(validation, parts.validation, "validation").evaluate()
     if parts.test is not None:
         measured = report(rows(parts.test), parts.test, "test").evaluate()
         run.metrics |= {f"test_{name}": value for name, value in measured.items()}
@@ -245,6 +250,7 @@ def create_model(
         class_weights=class_weights,
         seed=config.seed,
         pickle=config.allow_pickle,
+        new_head=config.new_head,
     )
     changes = models.adapt(model, heads=("head",), **config.adaptation())
     if changes:
@@ -270,14 +276,18 @@ def batches(
 
 
 def measure(
-    config: Config, labels: tuple[str, ...], lengths: np.ndarray, outputs: Outputs
+    config: Config,
+    labels: tuple[str, ...],
+    thresholds: tuple[float, ...],
+    lengths: np.ndarray,
+    outputs: Outputs,
 ) -> dict[str, float]:
     """Measure predictions as papers on such data do."""
     targets = outputs["targets"]
     if config.kind == "regression":
         return metrics.regression(targets, outputs["score"])
     if config.kind == "multi_label":
-        return metrics.multi_label(targets, outputs["scores"], labels)
+        return metrics.multi_label(targets, outputs["scores"], labels, thresholds)
     found = metrics.classification(targets, outputs["scores"], labels)
     right = outputs["scores"].argmax(axis=1) == targets
     named = [labels[target] for target in targets]
@@ -300,13 +310,17 @@ def figures(config: Config, labels: tuple[str, ...], outputs: Outputs) -> dict[s
 
 
 def lines(
-    config: Config, labels: tuple[str, ...], examples: readers.Reader, outputs: Outputs
+    config: Config,
+    labels: tuple[str, ...],
+    thresholds: tuple[float, ...],
+    examples: readers.Reader,
+    outputs: Outputs,
 ) -> Iterator[dict[str, Any]]:
     """Write each example beside what was predicted."""
     if config.kind == "regression":
         return training.number_lines(examples, outputs["score"])
     if config.kind == "multi_label":
-        return training.multi_label_lines(examples, outputs["scores"], labels)
+        return training.multi_label_lines(examples, outputs["scores"], labels, thresholds)
     return training.class_lines(examples, outputs["scores"], labels)
 
 

@@ -55,6 +55,7 @@ class Config(cli.FineTuningConfig):
     def check(self) -> None:
         """Refuse what can't be trained, before TensorFlow is imported."""
         super().check()
+        cli.require(self.overlap >= 0, "overlap", self.overlap, "must be at least 0")
         known = SPAN_METRICS if self.scheme != "none" else TAG_METRICS
         rule = f"must be one of {', '.join(known)} with --scheme {self.scheme}"
         metric = self.best_metric
@@ -100,13 +101,13 @@ def main(config: Config, run: cli.Run) -> None:
     if source:
         tokenizer = text.load(source)
     else:
-        joined = (" ".join(example["tokens"]) for example in parts.train)
-        tokenizer = text.train_wordpiece(joined, config.vocabulary_size)
+        lines = (" ".join(example["tokens"]) for example in parts.train)
+        tokenizer = text.train_wordpiece(lines, config.vocabulary_size)
     with strategy.scope():
         model = create_model(config, tokenizer, labels, run)
     preprocess = text.Preprocessor(tokenizer, sequence_length=config.sequence_length)
     # Refuses what can't be served, before training.
-    model.signatures(preprocess)
+    model.signatures(preprocess, overlap=config.overlap)
     run.say(f"Model: {model.config.model_type}, {model.count_params():,} parameters.")
 
     # 4. Data: tokenized once, in batches of like length
@@ -138,7 +139,7 @@ def main(config: Config, run: cli.Run) -> None:
         ids = train.batch(0)[0]["input_ids"][0]
         run.say(f"First row: {tokenizer.fast.decode(ids, skip_special_tokens=False)!r}")
         with tempfile.TemporaryDirectory() as folder:
-            publish(model, preprocess, folder, bundle_name)
+            publish(config, model, preprocess, folder, bundle_name)
         run.say("The untrained model exports, and its bundle answers as the model does.")
         run.say(f"{training.estimate(model, train.dataset).text(total_steps)}.")
         return
@@ -157,7 +158,11 @@ def main(config: Config, run: cli.Run) -> None:
                     {"confusion": training.entity_confusion(true, join(outputs))} if spans else {}
                 )
             ),
-            lines=lambda outputs: training.tag_lines(examples, join(outputs)),
+            lines=lambda outputs: training.tag_lines(
+                examples,
+                join(outputs),
+                [list(row) for row in joined(rows.store, outputs, "scores")],
+            ),
             predictions_path=run.directory / f"{part}_predictions.jsonl",
             measured_within=best_weights,
         )
@@ -187,7 +192,7 @@ def main(config: Config, run: cli.Run) -> None:
             models.save_adapters(model, run.directory / "adapters", overwrite=True)
             models.merge_lora(model)
         model.save_pretrained(run.directory / "model", tokenizer, overwrite=True)
-        bundle = publish(model, preprocess, config.export_dir, bundle_name)
+        bundle = publish(config, model, preprocess, config.export_dir, bundle_name)
     run.export = str(bundle)
     shown = [example for example, _ in zip(parts.validation, range(3), strict=False)]
     sentences = [" ".join(example["tokens"]) for example in shown]
@@ -221,6 +226,7 @@ def create_model(
         scheme=scheme,
         seed=config.seed,
         pickle=config.allow_pickle,
+        new_head=config.new_head,
     )
     heads = ("classifier", "crf") if config.crf else ("classifier",)
     changes = models.adapt(model, heads=heads, **config.adaptation())
@@ -249,18 +255,37 @@ def batches(
 def tags_of_sentences(
     store: data.ArrayStore, labels: tuple[str, ...], outputs: Outputs
 ) -> list[list[str]]:
+    """Name the tags of the words of each sentence."""
+    return [[labels[tag] for tag in tags] for tags in joined(store, outputs, "tags")]
+
+
+def joined(store: data.ArrayStore, outputs: Outputs, name: str) -> list[np.ndarray]:
     """Join what the rows say of the words of each sentence."""
     windows = np.asarray(store.values("window"))
-    found = training.join_words(list(outputs["tags"]), list(outputs["weights"]), windows)
-    return [[labels[tag] for tag in tags] for tags in found]
+    return training.join_words(list(outputs[name]), list(outputs["weights"]), windows)
+
+
+def confusion(
+    spans: bool, labels: tuple[str, ...], true: list[list[str]], predicted: list[list[str]]
+) -> np.ndarray:
+    """Draw which type of entity, or which tag, is taken for which."""
+    if spans:
+        return training.entity_confusion(true, predicted)
+    numbers = {label: number for number, label in enumerate(labels)}
+    flat = [np.array([numbers[tag] for tags in part for tag in tags]) for part in (true, predicted)]
+    return training.confusion_matrix(flat[0], flat[1], labels)
 
 
 def publish(
-    model: models.TokenClassifier, preprocess: text.Preprocessor, folder: str, name: str
+    config: Config,
+    model: models.TokenClassifier,
+    preprocess: text.Preprocessor,
+    folder: str,
+    name: str,
 ) -> Path:
     """Export the model, proven, as the next version of a bundle."""
     return export.export_bundle(
-        model.signatures(preprocess),
+        model.signatures(preprocess, overlap=config.overlap),
         folder,
         name,
         modules=[model, preprocess],

@@ -4,8 +4,9 @@ r"""Ask a bundle about many texts: one text a line in, one JSON object a line ou
     echo "The soup was great." | python recipes/predict.py --model runs/finetune_text_classifier
     python recipes/predict.py --model runs/finetune_text_classifier --texts reviews.txt --explain
 
-A line that is a JSON object names the inputs: {"question": "Who came?", "context": "Ann came."}.
-What answers is the bundle, run as TensorFlow Serving runs it; only --explain needs the run folder.
+A line that is a JSON object names the inputs, {"question": "Who came?", "context": "Ann came."};
+any other is a text. What answers is the bundle, run as TensorFlow Serving runs it; only --explain
+needs the run folder.
 """
 
 from __future__ import annotations
@@ -44,82 +45,139 @@ class Config:
 def main(config: Config) -> None:
     """Texts in, answers out."""
     cli.require(config.batch_size >= 1, "batch_size", config.batch_size, "must be at least 1")
+    answers_texts = config.signature == "serving_default" or not config.explain
+    cli.require(answers_texts, "explain", config.explain, "explains --signature serving_default")
     folder = Path(config.model)
-    bundle = bundle_of(folder)
-    explain = explainer(folder) if config.explain else None
+    record = record_of(folder)
+    bundle = serving.newest_version(bundle_of(folder, record) if record else folder)
+    explain = explainer(folder, record) if config.explain else None
     serving.log_errors_only()
+    first = 1
     with (
         lines_of(config.texts) as lines,
         cli.new_file(config.output, "output") as output,
-        serving.Session(serving.newest_version(bundle)) as session,
+        opened(bundle) as session,
         cli.progress("answering", "lines") as done,
     ):
         # Many lines at a time, so that lines of like length find one another.
         while block := list(itertools.islice(lines, 64 * config.batch_size)):
-            for instance, answer in zip(block, answers(config, session, block), strict=True):
+            found = answers(config, session, block, first)
+            for instance, answer in zip(block, found, strict=True):
                 given = instance if isinstance(instance, dict) else {"text": instance}
-                found = {**given, **(answer if isinstance(answer, dict) else {"answer": answer})}
+                line = {**given, **(answer if isinstance(answer, dict) else {"answer": answer})}
                 if explain:
-                    found["tokens"] = explain(given, found)
-                print(json.dumps(found, ensure_ascii=False), file=output)
+                    line["tokens"] = explain(given, line)
+                print(json.dumps(line, ensure_ascii=False), file=output)
             done(len(block))
+            first += len(block)
 
 
-def bundle_of(folder: Path) -> Path:
-    """Find the bundle that a run ended with, or take the folder for one."""
-    record = folder / "run.json"
-    if not record.is_file():
-        return folder
-    export = json.loads(record.read_text(encoding="utf-8")).get("export")
-    if not export:
+def record_of(folder: Path) -> dict[str, Any]:
+    """Read what a run left of itself; empty if the folder is no run's."""
+    path = folder / "run.json"
+    if not path.is_file():
+        return {}
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} can't be read as JSON: {error}. Give a bundle") from error
+    if not isinstance(record, dict) or not isinstance(record.get("config"), dict):
+        raise InputError(f"{path} is no record of a run. Give a bundle as --model")
+    return record
+
+
+def bundle_of(folder: Path, record: dict[str, Any]) -> Path:
+    """Find the bundle that a run ended with."""
+    export = record.get("export")
+    if not isinstance(export, str):
         raise InputError(f"the run in {folder} exported no bundle. Give a bundle as --model")
-    return Path(export)
+    # The run stands where it stood, or the bundle lies beside it as it did.
+    places = (Path(export), folder.parent.parent / export)
+    return next((place for place in places if place.exists()), places[0])
+
+
+@contextlib.contextmanager
+def opened(bundle: Path) -> Iterator[serving.Session]:
+    """Load a bundle."""
+    try:
+        session = serving.Session(bundle)
+    except serving.SessionError as error:
+        raise InputError(f"the bundle {bundle} can't be loaded: {error}") from error
+    with session:
+        yield session
 
 
 @contextlib.contextmanager
 def lines_of(path: str) -> Iterator[Iterator[Any]]:
     """Read texts, and objects where a line is one."""
     if path == "-":
-        yield _parsed(sys.stdin, "stdin")
+        if sys.stdin is None:
+            raise InputError("there is no stdin to read from. Give --texts")
+        yield parsed(sys.stdin.buffer, "stdin")
         return
+    cli.require(not Path(path).is_dir(), "texts", path, "must be a file")
     try:
-        with open(path, encoding="utf-8") as file:
-            yield _parsed(file, path)
+        file = open(path, "rb")  # noqa: SIM115
     except OSError as error:
         raise InputError(f"--texts {path} can't be read: {error.strerror}") from error
+    with file:
+        yield parsed(file, path)
 
 
-def _parsed(file: IO[str], path: str) -> Iterator[Any]:
-    number = 0
-    try:
-        for number, line in enumerate(file, 1):  # noqa: B007
-            line = line.rstrip("\r\n")
-            yield json.loads(line) if line.startswith("{") else line
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path}:{number + 1} is not UTF-8: {error.reason}") from error
-    except json.JSONDecodeError as error:
-        raise InputError(
-            f"{path}:{number} begins like a JSON object and is none: {error.msg} at column "
-            f"{error.colno}"
-        ) from error
+def parsed(file: IO[bytes], path: str) -> Iterator[Any]:
+    """Take each line for an object if it is one, else for a text."""
+    for number, raw in enumerate(file, 1):
+        try:
+            line = raw.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r\n")
+        except UnicodeDecodeError as error:
+            raise InputError(f"{path}:{number} is not UTF-8: {error.reason}. Convert it") from error
+        yield _object_or_text(line)
 
 
-def answers(config: Config, session: serving.Session, block: list[Any]) -> list[Any]:
+def _object_or_text(line: str) -> Any:
+    if line.startswith("{"):
+        with contextlib.suppress(ValueError, RecursionError):
+            return json.loads(line)
+    return line
+
+
+def answers(config: Config, session: serving.Session, block: list[Any], first: int) -> list[Any]:
     """Answer lines in batches of like length, and give the answers in the lines' order."""
     order = sorted(range(len(block)), key=lambda i: len(json.dumps(block[i])))
     found: list[Any] = [None] * len(block)
-    for first in range(0, len(order), config.batch_size):
-        chosen = order[first : first + config.batch_size]
-        request = {
-            "signature_name": config.signature,
-            "instances": [block[i] for i in chosen],
-        }
+    for at in range(0, len(order), config.batch_size):
+        chosen = order[at : at + config.batch_size]
         try:
-            reply = json.loads(serving.answer(session, request))
-        except serving.SessionError as error:
-            raise InputError(f"the bundle can't answer: {error}") from error
-        for i, prediction in zip(chosen, reply["predictions"], strict=True):
+            predictions = ask(config, session, [block[i] for i in chosen])
+        except serving.SessionError:
+            predictions = one_by_one(config, session, {first + i: block[i] for i in chosen})
+        for i, prediction in zip(chosen, predictions, strict=True):
             found[i] = _unpadded(prediction) if isinstance(prediction, dict) else prediction
+    return found
+
+
+def ask(config: Config, session: serving.Session, instances: list[Any]) -> list[Any]:
+    """Send one request, as REST would be sent one."""
+    request = {"signature_name": config.signature, "instances": instances}
+    return json.loads(serving.answer(session, request))["predictions"]
+
+
+def one_by_one(config: Config, session: serving.Session, lines: dict[int, Any]) -> list[Any]:
+    """Find the line that can't be answered."""
+    found = []
+    for number, instance in lines.items():
+        try:
+            found += ask(config, session, [instance])
+        except serving.SessionError as error:
+            known = session.signatures.get(config.signature)
+            takes = (
+                f"it takes {', '.join(known.inputs)}"
+                if known
+                else f"its signatures: {', '.join(session.signatures)}"
+            )
+            raise InputError(
+                f"--texts {config.texts}:{number}: the bundle can't answer, {takes}: {error}"
+            ) from error
     return found
 
 
@@ -132,16 +190,24 @@ def _unpadded(answer: dict[str, Any]) -> dict[str, Any]:
     return {"entities": [entity for entity in entities if entity["start"] >= 0]}
 
 
-def explainer(folder: Path) -> Any:
+def explainer(folder: Path, record: dict[str, Any]) -> Any:
     """Give what maps a text and its answer to pairs of a token and its share of the evidence."""
-    if not (folder / "model" / "config.json").is_file():
-        raise InputError(f"--explain needs the folder of a run with its model. Received: {folder}")
+    path = folder / "model" / "config.json"
+    kinds = json.loads(path.read_text())["architectures"] if record and path.is_file() else []
+    if not any("ForSequenceClassification" in kind for kind in kinds):
+        raise InputError(
+            f"--explain needs the folder of a text classifier's run, with its model. Received: "
+            f"{folder}"
+        )
     from tfllm import models, text
 
     model = models.TextClassifier.from_pretrained(folder / "model")
     tokenizer = text.load(folder / "model")
-    config = json.loads((folder / "run.json").read_text(encoding="utf-8"))["config"]
-    preprocess = text.Preprocessor(tokenizer, sequence_length=config["sequence_length"])
+    preprocess = text.Preprocessor(
+        tokenizer,
+        sequence_length=record["config"]["sequence_length"],
+        truncation=record["config"].get("truncation", "longest_first"),
+    )
 
     def explain(given: dict[str, str], found: dict[str, Any]) -> list[tuple[str, float]]:
         pair = [given["text_pair"]] if "text_pair" in given else None

@@ -174,6 +174,35 @@ def test_questions_in_bundle_out(recipe, tmp_path):
     assert answers == [line["predicted"] for line in lines]
 
 
+def test_questions_without_answers_are_answered_by_nothing(recipe, tmp_path):
+    rows = []
+    for i in range(40):
+        context = f"Ann sat on chair {i} ."
+        question = "Who sat there ?" if i % 2 else "Which colour is the sea ?"
+        found = (
+            {"text": ["Ann"], "answer_start": [0]} if i % 2 else {"text": [], "answer_start": []}
+        )
+        rows.append({"question": question, "context": context, "answers": found})
+    (tmp_path / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    flags = ["--train", "train.jsonl", "--validation", "train.jsonl", *TINY, "--overlap", 8]
+    flags += ["--max_question_tokens", 16, "--max_steps", 40, "--epochs", 8]
+    done = recipe("finetune_question_answering", *flags, "--learning_rate", 0.01)
+    metrics = done.record["metrics"]
+    assert metrics["exact_match/unanswerable"] > 50 and metrics["exact_match/answerable"] > 50
+    assert "No answer is given above a margin of" in done.out
+    run_dir = tmp_path / "runs" / "finetune_question_answering"
+    model = QuestionAnswerer.from_pretrained(run_dir / "model")
+    assert model.no_answer_threshold is not None
+    lines = read_lines(run_dir / "validation_predictions.jsonl")
+    asked = recipe("predict", "--model", run_dir, "--texts", "train.jsonl")
+    assert asked.code == 2 and "does not have named input: answers" in asked.err
+    requests = [json.dumps({n: x[n] for n in ("question", "context")}) + "\n" for x in lines]
+    (tmp_path / "asked.jsonl").write_text("".join(requests))
+    asked = recipe("predict", "--model", run_dir, "--texts", "asked.jsonl")
+    answers = [json.loads(line)["answer"] for line in asked.out.splitlines()]
+    assert answers == [line["predicted"] for line in lines] and "" in answers
+
+
 def test_texts_in_vectors_out(recipe, tmp_path):
     (tmp_path / "texts.txt").write_text("a fine day\na dull film\na fine day\n")
     flags = ["--texts", "texts.txt", "--output", "v.npy", "--sequence_length", 16]

@@ -12,6 +12,7 @@ from tfllm.cli.new_file import new_file
 from tfllm.cli.private_network import enter_private_network
 from tfllm.cli.progress import progress
 from tfllm.cli.run import Run
+from tfllm.cli.run_directory import check_writable
 from tfllm.cli.tool import tool
 
 __all__ = [
@@ -19,6 +20,7 @@ __all__ = [
     "FineTuningConfig",
     "Launcher",
     "Run",
+    "check_writable",
     "enter_private_network",
     "launch",
     "main",

@@ -26,6 +26,8 @@ class FineTuningConfig(CommonConfig):
     """Whether a row that can't be read ends the recipe or is left out and counted."""
     allow_pickle: bool = False
     """Read --pretrained's pytorch_model.bin, a pickle, which can run code. Needs torch."""
+    new_head: bool = False
+    """Put a new head on --pretrained's backbone even where it brings one, of other labels say."""
     tokenizer: str | None = None
     """From scratch: a folder whose vocabulary is taken. Default: one is trained on --train."""
     vocabulary_size: int = 2048
@@ -48,12 +50,20 @@ class FineTuningConfig(CommonConfig):
         require(self.hidden_dim % self.num_heads == 0, "hidden_dim", self.hidden_dim, rule)
         rule = "must be at least 0 and below 1"
         require(0 <= self.dropout < 1, "dropout", self.dropout, rule)
-        require(self.vocabulary_size >= 100, "vocabulary_size", self.vocabulary_size, "below 100")
+        rule = "must be at least 100"
+        require(self.vocabulary_size >= 100, "vocabulary_size", self.vocabulary_size, rule)
+        rule = "is for pretraining: rows of tasks differ in length, and each length is compiled"
+        require(not self.xla, "xla", self.xla, rule)
         both = bool(self.pretrained and self.tokenizer)
         rule = "is for a model from scratch, and --pretrained brings its own"
         require(not both, "tokenizer", self.tokenizer, rule)
-        rule = "needs --pretrained"
-        require(bool(self.pretrained) or not self.allow_pickle, "allow_pickle", True, rule)
+        for name in ("allow_pickle", "new_head"):
+            given = getattr(self, name)
+            require(bool(self.pretrained) or not given, name, given, "needs --pretrained")
+        for name in ("vocabulary_size", "num_layers", "num_heads", "hidden_dim", "dropout"):
+            value, default = getattr(self, name), getattr(FineTuningConfig, name)
+            rule = "is for a model from scratch, and --pretrained brings its own"
+            require(not self.pretrained or value == default, name, value, rule)
 
     def passes(self) -> int:
         """Passes over the training data, given or by default."""

@@ -34,10 +34,12 @@ def new_file(path: str, flag: str, *, binary: bool = False) -> Iterator[IO[Any]]
         raise InputError(f"--{flag} {path} exists already, and nothing is overwritten")
     hidden = target.with_name(f".{target.name}-{uuid.uuid4().hex[:8]}")
     try:
-        with hidden.open("wb" if binary else "w", encoding=None if binary else "utf-8") as file:
-            yield file
-        hidden.rename(target)
+        file = hidden.open("wb" if binary else "w", encoding=None if binary else "utf-8")
     except OSError as error:
         raise InputError(f"--{flag} {path} can't be written: {error.strerror or error}") from error
+    try:
+        with file:
+            yield file
+        hidden.rename(target)
     finally:
         hidden.unlink(missing_ok=True)

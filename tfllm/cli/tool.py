@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import io
 import os
 import sys
 from collections.abc import Callable
@@ -28,6 +30,10 @@ def tool(config_type: type[_Config], work: Callable[[_Config], None], file: str)
         file: the recipe's `__file__`, which names it.
     """
     prepare_environment()
+    if sys.stdout is None:  # closed by who started this
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115
+    elif isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(encoding="utf-8")
     try:
         work(
             parse(
@@ -45,3 +51,8 @@ def tool(config_type: type[_Config], work: Callable[[_Config], None], file: str)
         # Python flushes once more when it ends, and would complain of the same.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise SystemExit(0) from None
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115
+        fail("what is printed can't be written: the disk is full")

@@ -29,6 +29,7 @@ from tfllm.data.tasks import (
     tag_names,
     text_fields,
 )
+from tfllm.data.text_files import find_files
 from tfllm.data.widths import choose_widths
 
 __all__ = [
@@ -61,6 +62,7 @@ __all__ = [
     "example_numbers",
     "label_counts",
     "label_names",
+    "find_files",
     "list_stores",
     "read_corpus",
     "read_examples",

@@ -39,5 +39,5 @@ def adapt(
         freeze_below(model, freeze_layers)
         return f"{trainable_share(model)}."
     if lora is not None:
-        return f"LoRA: {apply_lora(model, heads=heads, **lora)}."
+        return f"LoRA: {apply_lora(model, heads=heads, seed=model.seed, **lora)}."
     return ""

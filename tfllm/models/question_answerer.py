@@ -31,6 +31,8 @@ _WINDOWS_TOGETHER = 16
 
 _MASKED = -1e30
 
+_THRESHOLD = "tfllm_no_answer_threshold"
+
 # Scores that differ by less, relatively above 1, are the same.
 _SAME = 1e-5
 
@@ -63,6 +65,7 @@ class QuestionAnswerer(TaskModel):
         backbone: TFPreTrainedModel,
         *,
         max_answer_tokens: int = 30,
+        no_answer_threshold: float | None = None,
         seed: int = 0,
         name: str | None = "question_answerer",
     ) -> None:
@@ -72,6 +75,8 @@ class QuestionAnswerer(TaskModel):
             backbone: a TF model of transformers without a head. It is used as it is, not copied,
                 but for its pooler, which is taken off.
             max_answer_tokens: of an answer that is predicted.
+            no_answer_threshold: by how much the score of no answer must exceed the best span's
+                for `signatures` to give the empty answer; None: never. It can be set later.
             seed: decides dropout, together with the optimizer's step. The head's initial weights
                 follow `keras.utils.set_random_seed`.
             name: of the Keras model.
@@ -83,6 +88,7 @@ class QuestionAnswerer(TaskModel):
         if max_answer_tokens < 1:
             raise InputError(f"max_answer_tokens must be at least 1. Received: {max_answer_tokens}")
         self.max_answer_tokens = max_answer_tokens
+        self.no_answer_threshold = no_answer_threshold
         drop_pooler(backbone)
         self.qa_outputs = token_head(backbone, 2, "qa_outputs")
         self.built = True
@@ -104,11 +110,16 @@ class QuestionAnswerer(TaskModel):
         """
         if isinstance(config, Mapping):
             config = AutoConfig.for_model(**config)
-        return cls(create_backbone(config), max_answer_tokens=max_answer_tokens, seed=seed)
+        return cls(
+            create_backbone(config),
+            max_answer_tokens=max_answer_tokens,
+            no_answer_threshold=getattr(config, _THRESHOLD, None),
+            seed=seed,
+        )
 
     def get_config(self) -> dict[str, Any]:
         """Return the configuration, which `from_config` takes."""
-        return self.config.to_dict()
+        return self.config.to_dict() | {_THRESHOLD: self.no_answer_threshold}
 
     @classmethod
     def from_pretrained(
@@ -135,6 +146,7 @@ class QuestionAnswerer(TaskModel):
         backbone = load_backbone(name_or_folder, pickle=pickle)
         model = cls(backbone, max_answer_tokens=max_answer_tokens, seed=seed)
         if any("ForQuestionAnswering" in a for a in model.config.architectures or ()):
+            model.no_answer_threshold = getattr(model.config, _THRESHOLD, None)
             heads = {"qa_outputs": model.qa_outputs}
             if not load_heads(name_or_folder, heads, pickle=pickle):
                 raise InputError(
@@ -163,6 +175,7 @@ class QuestionAnswerer(TaskModel):
             task="QuestionAnswering",
             tokenizer=tokenizer,
             overwrite=overwrite,
+            settings={_THRESHOLD: self.no_answer_threshold},
         )
 
     def logits_of(
@@ -243,7 +256,8 @@ class QuestionAnswerer(TaskModel):
             `<string>[batch]`, cut out of the context and made valid UTF-8; `start` and `end`
             `<int32>[batch]`, its first byte and the byte after its last; `score`
             `<float32>[batch]`; `no_answer_score` `<float32>[batch]`, the lowest of the context's
-            windows. An empty context has the empty answer.
+            windows. An empty context has the empty answer, and so has every question whose
+            `no_answer_score` exceeds its `score` by more than `no_answer_threshold`.
 
         Raises:
             InputError: if the preprocessor does not fit the backbone or puts no question before a
@@ -258,7 +272,7 @@ class QuestionAnswerer(TaskModel):
                 f"{max_question_tokens} and special tokens; it must be more than the overlap "
                 f"{overlap}. Give a smaller overlap or max_question_tokens, or longer rows"
             )
-        tokenizer = preprocess.tokenizer
+        tokenizer, threshold = preprocess.tokenizer, self.no_answer_threshold
 
         @tf.function(
             input_signature=[
@@ -276,7 +290,8 @@ class QuestionAnswerer(TaskModel):
                 overlap=overlap,
                 pad_id=texts.pad_id,
             )
-            return _answers(context, windows, self._spans_of(texts, windows))
+            found = _answers(context, windows, self._spans_of(texts, windows))
+            return _silent(found, threshold)
 
         return {"serving_default": serving_default}
 
@@ -310,6 +325,15 @@ class QuestionAnswerer(TaskModel):
                 ],
             }
         }
+
+
+def _silent(found: dict[str, tf.Tensor], threshold: float | None) -> dict[str, tf.Tensor]:
+    """Put the empty answer where none is enough better than the best one."""
+    if threshold is None:
+        return found
+    none = found["no_answer_score"] - found["score"] > threshold
+    places = {name: tf.where(none, 0, found[name]) for name in ("start", "end")}
+    return found | places | {"answer": tf.where(none, "", found["answer"])}
 
 
 def _answers(

@@ -156,6 +156,7 @@ class TextClassifier(TaskModel):
         thresholds: Sequence[float] | float | None = None,
         seed: int = 0,
         pickle: bool = False,
+        new_head: bool = False,
     ) -> TextClassifier:
         """Load a transformers folder, or a model of the hub.
 
@@ -169,6 +170,7 @@ class TextClassifier(TaskModel):
             thresholds: None for those that the folder holds, if any.
             seed: see the class.
             pickle: whether weights that are a pickle may be read.
+            new_head: put a new head on the backbone even where the folder holds one.
 
         Raises:
             InputError: if the weights can't be had, if a new head lacks labels, or if a head that
@@ -176,7 +178,8 @@ class TextClassifier(TaskModel):
         """
         backbone = load_backbone(name_or_folder, pickle=pickle)
         config = backbone.config
-        has_head = any("ForSequenceClassification" in a for a in config.architectures or ())
+        held = any("ForSequenceClassification" in a for a in config.architectures or ())
+        has_head = held and not new_head
         if has_head:
             _check_same(name_or_folder, config, labels, kind)
             kind = _kind_of(config)
@@ -554,10 +557,11 @@ def _check_same(
     if labels is not None and tuple(labels) != own:
         raise InputError(
             f"{name_or_folder} holds a classifier of {_listed(own)}, and labels are "
-            f"{_listed(labels)}. Leave labels out, or put a new head on its backbone"
+            f"{_listed(labels)}. Leave labels out, or put a new head on its backbone "
+            "(--new_head)"
         )
     if kind is not None and kind != _kind_of(config):
         raise InputError(
             f"{name_or_folder} holds a {_kind_of(config)} classifier, and kind is {kind}. Leave "
-            "kind out, or put a new head on its backbone"
+            "kind out, or put a new head on its backbone (--new_head)"
         )

@@ -158,6 +158,7 @@ class TokenClassifier(TaskModel):
         class_weights: Sequence[float] | None = None,
         seed: int = 0,
         pickle: bool = False,
+        new_head: bool = False,
     ) -> TokenClassifier:
         """Load a transformers folder, or a model of the hub.
 
@@ -173,6 +174,7 @@ class TokenClassifier(TaskModel):
             class_weights: see the class.
             seed: see the class.
             pickle: whether weights that are a pickle may be read.
+            new_head: put a new head on the backbone even where the folder holds one.
 
         Raises:
             InputError: if the weights can't be had, if a new head lacks labels, or if a head that
@@ -180,7 +182,8 @@ class TokenClassifier(TaskModel):
         """
         backbone = load_backbone(name_or_folder, pickle=pickle)
         config = backbone.config
-        has_head = any("ForTokenClassification" in a for a in config.architectures or ())
+        held = any("ForTokenClassification" in a for a in config.architectures or ())
+        has_head = held and not new_head
         if has_head:
             _check_same(name_or_folder, _labels_of(config), labels)
             labels = _labels_of(config)

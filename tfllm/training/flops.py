@@ -36,7 +36,9 @@ def flops_per_token(model: keras.Model, sequence_length: int) -> float:
         v for v in matrices if "embedding" in v.name or "/wpe/" in v.name or "/wte/" in v.name
     ]
     products = sum(int(tf.size(v)) for v in matrices) - sum(int(tf.size(v)) for v in looked_up)
-    if getattr(config, "tie_word_embeddings", False):
+    if hasattr(config, "num_hidden_groups"):  # ALBERT's blocks share their weights
+        products *= config.num_hidden_layers // config.num_hidden_groups
+    if getattr(config, "tie_word_embeddings", False) and hasattr(model, "lm_head"):
         products += config.vocab_size * config.hidden_size
     attention = 12 * config.num_hidden_layers * config.hidden_size * sequence_length
     return 6.0 * products + attention

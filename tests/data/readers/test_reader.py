@@ -211,7 +211,7 @@ def test_the_first_ten_bad_rows_are_listed(write):
     message = str(caught.value)
     assert message.startswith("10 rows can't be read: ") and "\n" not in message
     assert [f"a.jsonl:{i} has no field 'text'" in message for i in range(2, 12)] == [True] * 10
-    assert message.endswith('Mend them, or leave them out with on_error="skip"')
+    assert message.endswith('leave them out with on_error="skip" (--on_error skip)')
     with pytest.raises(InputError) as caught:
         list(JsonLines(write("b.jsonl", bad * 12), ["text"]))
     message = str(caught.value)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
@@ -79,13 +80,18 @@ class TextEncoder:
     @property
     def features(self) -> tuple[str, ...]:
         """The columns that a model takes."""
-        return ("input_ids",) if self.second is None else ("input_ids", "token_type_ids")
+        return ("input_ids", "token_type_ids") if self._has_types else ("input_ids",)
+
+    @cached_property
+    def _has_types(self) -> bool:
+        """Whether token types tell anything: of pairs, and of XLNet's own for its last token."""
+        return self.second is not None or any(self.tokenizer.fast.encode("a").type_ids)
 
     def identity(self) -> dict[str, Any]:
         """What decides the arrays."""
         return {
             "encoder": "text",
-            "version": 2,
+            "version": 3,
             "tokenizer": self.tokenizer.fingerprint,
             "max_tokens": self.max_tokens,
             "first": self.first,
@@ -109,7 +115,7 @@ class TextEncoder:
         columns: dict[str, np.ndarray | Ragged] = {
             "input_ids": Ragged.of(ids, self.tokenizer.dtype)
         }
-        if self.second is not None:
+        if self._has_types:
             types = [encoding.type_ids for encoding in encodings]
             columns["token_type_ids"] = Ragged.of(types, np.dtype(np.uint8))
         if self.label is not None:
@@ -164,7 +170,7 @@ class TextEncoder:
         for row, example in enumerate(examples):
             value = example.get(field)
             try:
-                made[row] = numbers[str(value)] if self.labels else float(value)  # type: ignore[arg-type]
+                made[row] = numbers[str(value)] if self.labels else _float32(value)
             except (KeyError, TypeError, ValueError):
                 known = f"one of {listed(self.labels)}" if self.labels else "a number"
                 raise InputError(
@@ -188,6 +194,14 @@ class TextEncoder:
                     f"{listed(self.labels)}. Received: {names!r} in {shown(example)}"
                 ) from None
         return made
+
+
+def _float32(value: Any) -> np.float32:
+    with np.errstate(over="ignore"):
+        number = np.float32(value)
+    if not np.isfinite(number):
+        raise ValueError(f"{value} is beyond float32")
+    return number
 
 
 def _for_hugging_face(inputs: list[tuple[str, ...]]) -> list[Any]:

@@ -161,4 +161,6 @@ def _refusal(first: BadRow, rest: Iterator[Example | BadRow]) -> InputError:
     else:
         head = "one row can't be read"
     listed = "; ".join(str(row) for row in bad[:_LISTED])
-    return InputError(f'{head}: {listed}. Mend them, or leave them out with on_error="skip"')
+    return InputError(
+        f'{head}: {listed}. Mend them, or leave them out with on_error="skip" (--on_error skip)'
+    )
