@@ -227,7 +227,7 @@ def test_keras_graphs_from_before_are_not_used_after(tiny_model):
         return tiny_model.evaluate(IDS, IDS, verbose=0)
 
     plain = loss()
-    apply_lora(tiny_model, rank=2, alpha=4, targets=["c_attn"])
+    apply_lora(tiny_model, rank=2, alpha=4, targets=["c_attn", "c_proj", "c_fc"])
     train_by_hand(tiny_model)
     adapted = loss()
     assert abs(adapted - plain) > 1e-3
