@@ -11,10 +11,9 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import numpy as np
 
@@ -65,10 +64,7 @@ def main(config: Config, run: cli.Run) -> None:
     run.say("Starting TensorFlow …")
     from tfllm import optimization
 
-    training.set_seed(config.seed)
-    training.set_precision(config.precision)
-    strategy = training.create_strategy(config.strategy)
-    training.check_batch(config.global_batch_size, config.accumulate_steps, strategy)
+    strategy = training.set_up(**config.device_options())
 
     # 3. Vocabulary and model
     source = config.pretrained or config.tokenizer
@@ -93,57 +89,50 @@ def main(config: Config, run: cli.Run) -> None:
         overlap=config.overlap,
         max_question_tokens=config.max_question_tokens,
     )
-    rows = functools.partial(batches, config, encoder)
-    train, validation = rows(parts.train, seed=config.seed), rows(parts.validation)
-    counted = train.store.manifest.counts.items()
-    run.metrics |= {f"train_{name}": count for name, count in counted}
-    run.say(
-        f"Data {parts.name}: {len(train.store):,} windows, "
-        f"{', '.join(f'{name} {count:,}' for name, count in counted)}."
+    rows = functools.partial(
+        data.task_batches, encoder=encoder, global_batch_size=config.global_batch_size
     )
+    train, validation = rows(parts.train, seed=config.seed), rows(parts.validation)
+    counts = {"windows": len(train.store)} | train.store.manifest.counts
+    run.add_data(parts.name, counts)
     total_steps = config.total_steps(train.steps_per_epoch)
-    with strategy.scope():
-        optimizer = optimization.create_optimizer(
-            model,
-            config.peak_learning_rate(),
-            total_steps=total_steps,
-            beta_2=0.999,
-            **config.optimizer_options(),
-        )
-        model.compile(
-            optimizer, accumulate_steps=config.accumulate_steps, jit_compile=config.xla or None
-        )
+    optimization.compile_model(
+        model,
+        config.peak_learning_rate(),
+        total_steps=total_steps,
+        beta_2=0.999,
+        **config.compile_options(),
+    )
     best_weights = optimization.weights_to_measure(model)
     if config.dry_run:
         ids = train.batch(0)[0]["input_ids"][0]
-        run.say(f"First row: {tokenizer.fast.decode(ids, skip_special_tokens=False)!r}")
-        with tempfile.TemporaryDirectory() as folder:
-            publish(config, model, preprocess, folder, bundle_name)
-        run.say("The untrained model exports, and its bundle answers as the model does.")
-        run.say(f"{training.estimate(model, train.dataset).text(total_steps)}.")
+        run.try_out(
+            tokenizer.fast.decode(ids, skip_special_tokens=False),
+            functools.partial(publish, config, model, preprocess, bundle_name),
+            lambda: training.estimate(model, train.dataset).text(total_steps),
+        )
         return
 
     # 5. Fit; each epoch is measured; the model ends with its best weights
     def report(rows: data.RowBatches, examples: readers.Reader, part: str) -> training.TaskReport:
         references = {str(number): e["answers"] for number, e in enumerate(examples)}
-        threshold = model.no_answer_threshold
 
-        def measure(outputs: Outputs) -> dict[str, float]:
-            found = answers_of(rows.store, examples, outputs)
-            return metrics.answers(spoken(found, references, threshold), references)
+        def answer(outputs: Outputs) -> tuple[dict[str, str], training.BestAnswers]:
+            answers, margins, found = best_answers(rows.store, examples, outputs)
+            threshold = model.no_answer_threshold
+            return metrics.answers_or_none(answers, references, margins, threshold), found
 
         def lines(outputs: Outputs) -> Iterator[dict[str, Any]]:
-            found = answers_of(rows.store, examples, outputs)
-            said = spoken(found, references, threshold).values()
-            for example, answer, score, margin in zip(
-                examples, said, found.scores, found.margins, strict=True
+            said, found = answer(outputs)
+            for example, answered, score, margin in zip(
+                examples, said.values(), found.scores, found.margins, strict=True
             ):
-                yield example | {"predicted": answer, "score": score, "no_answer_margin": margin}
+                yield example | {"predicted": answered, "score": score, "no_answer_margin": margin}
 
         return training.TaskReport(
             model,
             rows,
-            measure,
+            lambda outputs: metrics.answers(answer(outputs)[0], references),
             run.directory / "tensorboard",
             lines=lines,
             predictions_path=run.directory / f"{part}_predictions.jsonl",
@@ -164,9 +153,9 @@ def main(config: Config, run: cli.Run) -> None:
     if run.is_chief and any(not example["answers"] for example in parts.validation):
         with best_weights():
             outputs = training.predict_rows(model, validation).outputs
-        found = answers_of(validation.store, parts.validation, outputs)
+        answers, margins, _ = best_answers(validation.store, parts.validation, outputs)
         references = {str(i): example["answers"] for i, example in enumerate(parts.validation)}
-        model.no_answer_threshold = fitted_threshold(found, references)
+        model.no_answer_threshold = metrics.best_no_answer_threshold(answers, references, margins)
         run.say(f"No answer is given above a margin of {model.no_answer_threshold:.2f}.")
     if parts.test is not None:
         measured = report(rows(parts.test), parts.test, "test").evaluate()
@@ -177,18 +166,13 @@ def main(config: Config, run: cli.Run) -> None:
     # 6. Export, and try the bundle in a fresh process
     run.say("Exporting: the bundle is loaded back in a fresh process and compared …")
     with run.timed("export"), best_weights():
-        if config.lora_rank:
-            models.save_adapters(model, run.directory / "adapters", overwrite=True)
-            models.merge_lora(model)
-        model.save_pretrained(run.directory / "model", tokenizer, overwrite=True)
-        bundle = publish(config, model, preprocess, config.export_dir, bundle_name)
+        models.save_trained(model, run.directory, tokenizer, adapters=bool(config.lora_rank))
+        bundle = publish(config, model, preprocess, bundle_name, config.export_dir)
     run.export = str(bundle)
     shown = [example for example, _ in zip(parts.validation, range(3), strict=False)]
     instances = [{name: example[name] for name in ("question", "context")} for example in shown]
     truths = [" | ".join(example["answers"]) or "(none)" for example in shown]
-    run.say(f"\n{serving.answers_text(bundle, instances, truths)}\n")
-    tensorboard = run.directory / "tensorboard"
-    run.say(f"{serving.next_commands_text(bundle, tensorboard, instances[0])}\n")
+    run.say(serving.trial_text(bundle, run.directory / "tensorboard", instances, truths))
 
 
 def texts_of(examples: readers.Reader) -> Iterator[str]:
@@ -204,12 +188,7 @@ def create_model(
     """Load or create the model, and freeze what is not to be trained."""
     if not config.pretrained:
         sizes = models.small_bert_config(
-            tokenizer,
-            positions=config.sequence_length,
-            num_layers=config.num_layers,
-            num_heads=config.num_heads,
-            hidden_dim=config.hidden_dim,
-            dropout=config.dropout,
+            tokenizer, positions=config.sequence_length, **config.sizes()
         )
         return models.QuestionAnswerer.from_config(
             sizes, max_answer_tokens=config.max_answer_tokens, seed=config.seed
@@ -226,69 +205,22 @@ def create_model(
     return model
 
 
-def batches(
-    config: Config, encoder: data.QuestionEncoder, examples: readers.Reader, seed: int | None = None
-) -> data.RowBatches:
-    """Tokenize questions, once for all runs, and batch windows of like length."""
-    store = data.build_array_store(examples, encoder)
-    lengths = np.diff(store.offsets("input_ids"))
-    plan = data.BucketPlan(lengths, config.global_batch_size, seed)
-    return data.RowBatches(
-        store,
-        plan,
-        targets="spans",
-        features=encoder.features,
-        fill_rows=seed is not None,
-    )
-
-
-class Found(NamedTuple):
-    """The best answer to each question."""
-
-    answers: list[str]
-    scores: np.ndarray
-    """How sure it is."""
-    margins: np.ndarray
-    """How much surer no answer is, in the window where that is least so."""
-
-
-def spoken(
-    found: Found, references: dict[str, list[str]], threshold: float | None
-) -> dict[str, str]:
-    """Say nothing where no answer is enough surer; by the best threshold, unless one is given."""
-    if threshold is None and not all(references.values()):
-        threshold = fitted_threshold(found, references)
-    limit = np.inf if threshold is None else threshold
-    pairs = zip(found.answers, found.margins, strict=True)
-    return {str(i): "" if margin > limit else answer for i, (answer, margin) in enumerate(pairs)}
-
-
-def fitted_threshold(found: Found, references: dict[str, list[str]]) -> float:
-    """Find the margin that parts questions without answer from the others best."""
-    answers = {str(i): answer for i, answer in enumerate(found.answers)}
-    margins = {str(i): float(margin) for i, margin in enumerate(found.margins)}
-    return metrics.best_no_answer_threshold(answers, references, margins)
-
-
-def answers_of(store: data.ArrayStore, examples: readers.Reader, outputs: Outputs) -> Found:
-    """Cut each question's best answer out of its context."""
-    windows = np.asarray(store.values("window"))
-    best = training.best_windows(outputs["score"], windows)
-    first_token = store.offsets("starts")[best]
-    starts = store.values("starts")[first_token + outputs["start"][best]]
-    ends = store.values("ends")[first_token + outputs["end"][best]]
-    contexts = (example["context"] for example in examples)
-    answers = [context[a:b] for context, a, b in zip(contexts, starts, ends, strict=True)]
-    least = np.minimum.reduceat(outputs["no_answer_score"], np.flatnonzero(windows == 0))
-    return Found(answers, outputs["score"][best], least - outputs["score"][best])
+def best_answers(
+    store: data.ArrayStore, examples: readers.Reader, outputs: Outputs
+) -> tuple[dict[str, str], dict[str, float], training.BestAnswers]:
+    """Give the best answer to each question and how much surer none is, by its number."""
+    found = training.best_answers(store, (example["context"] for example in examples), outputs)
+    answers = {str(number): answer for number, answer in enumerate(found.texts)}
+    margins = {str(number): float(margin) for number, margin in enumerate(found.margins)}
+    return answers, margins, found
 
 
 def publish(
     config: Config,
     model: models.QuestionAnswerer,
     preprocess: text.Preprocessor,
-    folder: str,
     name: str,
+    folder: str,
 ) -> Path:
     """Export the model, proven, as the next version of a bundle."""
     return export.export_bundle(

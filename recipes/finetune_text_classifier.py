@@ -13,17 +13,12 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal
-
-import numpy as np
+from typing import Literal
 
 from tfllm import cli, data, export, metrics, models, serving, text, training
 from tfllm.data import readers, tasks
-
-Outputs = dict[str, np.ndarray]
 
 # What says which weights are kept; the first by default.
 METRICS = {
@@ -100,10 +95,7 @@ def main(config: Config, run: cli.Run) -> None:
     run.say("Starting TensorFlow …")
     from tfllm import optimization
 
-    training.set_seed(config.seed)
-    training.set_precision(config.precision)
-    strategy = training.create_strategy(config.strategy)
-    training.check_batch(config.global_batch_size, config.accumulate_steps, strategy)
+    strategy = training.set_up(**config.device_options())
 
     # 3. Vocabulary and model
     source = config.pretrained or config.tokenizer
@@ -133,44 +125,45 @@ def main(config: Config, run: cli.Run) -> None:
         labels=labels,
         multi_label=config.kind == "multi_label",
     )
-    rows = functools.partial(batches, config, encoder)
+    rows = functools.partial(
+        data.task_batches, encoder=encoder, global_batch_size=config.global_batch_size
+    )
     train, validation = rows(parts.train, seed=config.seed), rows(parts.validation)
-    counted = train.store.manifest.counts.items()
-    run.metrics |= {f"train_{name}": count for name, count in counted}
-    run.say(f"Data {parts.name}: {', '.join(f'{name} {count:,}' for name, count in counted)}.")
+    run.add_data(parts.name, train.store.manifest.counts)
     total_steps = config.total_steps(train.steps_per_epoch)
-    with strategy.scope():
-        optimizer = optimization.create_optimizer(
-            model,
-            config.peak_learning_rate(),
-            total_steps=total_steps,
-            beta_2=0.999,
-            **config.optimizer_options(),
-        )
-        model.compile(
-            optimizer, accumulate_steps=config.accumulate_steps, jit_compile=config.xla or None
-        )
+    optimization.compile_model(
+        model,
+        config.peak_learning_rate(),
+        total_steps=total_steps,
+        beta_2=0.999,
+        **config.compile_options(),
+    )
     best_weights = optimization.weights_to_measure(model)
     if config.dry_run:
         ids = train.batch(0)[0]["input_ids"][0]
-        run.say(f"First row: {tokenizer.fast.decode(ids, skip_special_tokens=False)!r}")
-        with tempfile.TemporaryDirectory() as folder:
-            publish(config, model, preprocess, folder, bundle_name)
-        run.say("The untrained model exports, and its bundle answers as the model does.")
-        run.say(f"{training.estimate(model, train.dataset).text(total_steps)}.")
+        run.try_out(
+            tokenizer.fast.decode(ids, skip_special_tokens=False),
+            functools.partial(publish, config, model, preprocess, bundle_name),
+            lambda: training.estimate(model, train.dataset).text(total_steps),
+        )
         return
 
     # 5. Fit; each epoch is measured and drawn; the model ends with its best weights
     def report(rows: data.RowBatches, examples: readers.Reader, part: str) -> training.TaskReport:
-        thresholds = tuple(model.thresholds)
-        lengths = np.diff(rows.store.offsets("input_ids"))
+        kind, thresholds = config.kind, tuple(model.thresholds)
         return training.TaskReport(
             model,
             rows,
-            functools.partial(measure, config, labels, thresholds, lengths),
+            functools.partial(
+                metrics.text_classifier,
+                kind,
+                labels=labels,
+                thresholds=thresholds,
+                lengths=rows.store.lengths("input_ids"),
+            ),
             run.directory / "tensorboard",
-            figures=functools.partial(figures, config, labels),
-            lines=functools.partial(lines, config, labels, thresholds, examples),
+            figures=functools.partial(training.classifier_figures, kind, labels),
+            lines=functools.partial(training.classifier_lines, kind, labels, thresholds, examples),
             predictions_path=run.directory / f"{part}_predictions.jsonl",
             measured_within=best_weights,
         )
@@ -200,19 +193,15 @@ def main(config: Config, run: cli.Run) -> None:
     # 6. Export, and try the bundle in a fresh process
     run.say("Exporting: the bundle is loaded back in a fresh process and compared …")
     with run.timed("export"), best_weights():
-        if config.lora_rank:
-            models.save_adapters(model, run.directory / "adapters", overwrite=True)
-            models.merge_lora(model)
-        model.save_pretrained(run.directory / "model", tokenizer, overwrite=True)
-        bundle = publish(config, model, preprocess, config.export_dir, bundle_name)
+        models.save_trained(model, run.directory, tokenizer, adapters=bool(config.lora_rank))
+        bundle = publish(config, model, preprocess, bundle_name, config.export_dir)
     run.export = str(bundle)
     shown = [example for example, _ in zip(parts.validation, range(3), strict=False)]
     instances = [
         {"text": e["text"], "text_pair": e["text_pair"]} if pair else e["text"] for e in shown
     ]
-    run.say(f"\n{serving.answers_text(bundle, instances, [str(e['label']) for e in shown])}\n")
-    tensorboard = run.directory / "tensorboard"
-    run.say(f"{serving.next_commands_text(bundle, tensorboard, instances[0])}\n")
+    truths = [str(example["label"]) for example in shown]
+    run.say(serving.trial_text(bundle, run.directory / "tensorboard", instances, truths))
 
 
 def texts_of(examples: readers.Reader) -> Iterator[str]:
@@ -233,12 +222,7 @@ def create_model(
     """Load or create the model, and freeze what is not to be trained."""
     if not config.pretrained:
         sizes = models.small_bert_config(
-            tokenizer,
-            positions=config.sequence_length,
-            num_layers=config.num_layers,
-            num_heads=config.num_heads,
-            hidden_dim=config.hidden_dim,
-            dropout=config.dropout,
+            tokenizer, positions=config.sequence_length, **config.sizes()
         )
         return models.TextClassifier.from_config(
             sizes, labels=labels, kind=config.kind, class_weights=class_weights, seed=config.seed
@@ -265,71 +249,12 @@ def balanced_weights(config: Config, counts: dict[str, int]) -> list[float] | No
     return [sum(counts.values()) / (len(counts) * count) for count in counts.values()]
 
 
-def batches(
-    config: Config, encoder: data.TextEncoder, examples: readers.Reader, seed: int | None = None
-) -> data.RowBatches:
-    """Tokenize examples, once for all runs, and batch those of like length."""
-    store = data.build_array_store(examples, encoder)
-    lengths = np.diff(store.offsets("input_ids"))
-    plan = data.BucketPlan(lengths, config.global_batch_size, seed)
-    return data.RowBatches(store, plan, targets="label", fill_rows=seed is not None)
-
-
-def measure(
-    config: Config,
-    labels: tuple[str, ...],
-    thresholds: tuple[float, ...],
-    lengths: np.ndarray,
-    outputs: Outputs,
-) -> dict[str, float]:
-    """Measure predictions as papers on such data do."""
-    targets = outputs["targets"]
-    if config.kind == "regression":
-        return metrics.regression(targets, outputs["score"])
-    if config.kind == "multi_label":
-        return metrics.multi_label(targets, outputs["scores"], labels, thresholds)
-    found = metrics.classification(targets, outputs["scores"], labels)
-    right = outputs["scores"].argmax(axis=1) == targets
-    named = [labels[target] for target in targets]
-    by = {"label": named, "tokens": metrics.length_buckets(lengths)}
-    return found | metrics.slices(right, by)
-
-
-def figures(config: Config, labels: tuple[str, ...], outputs: Outputs) -> dict[str, np.ndarray]:
-    """Draw where predictions go wrong."""
-    targets = outputs["targets"]
-    if config.kind == "regression":
-        return {"predicted": training.scatter(targets, outputs["score"])}
-    scores = outputs["scores"]
-    drawn = {"precision_recall": training.precision_recall(targets, scores, labels)}
-    if config.kind == "single_label":
-        predicted = scores.argmax(axis=1)
-        drawn["confusion"] = training.confusion_matrix(targets, predicted, labels)
-        drawn["calibration"] = training.calibration(targets, scores)
-    return drawn
-
-
-def lines(
-    config: Config,
-    labels: tuple[str, ...],
-    thresholds: tuple[float, ...],
-    examples: readers.Reader,
-    outputs: Outputs,
-) -> Iterator[dict[str, Any]]:
-    """Write each example beside what was predicted."""
-    if config.kind == "regression":
-        return training.number_lines(examples, outputs["score"])
-    if config.kind == "multi_label":
-        return training.multi_label_lines(examples, outputs["scores"], labels, thresholds)
-    return training.class_lines(examples, outputs["scores"], labels)
-
-
 def publish(
     config: Config,
     model: models.TextClassifier,
     preprocess: text.Preprocessor,
-    folder: str,
     name: str,
+    folder: str,
 ) -> Path:
     """Export the model, proven, as the next version of a bundle."""
     pair = config.text_pair is not None

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import tempfile
 from pathlib import Path
 from typing import Literal
 
@@ -91,10 +90,7 @@ def main(config: Config, run: cli.Run) -> None:
     run.say("Starting TensorFlow …")
     from tfllm import optimization
 
-    training.set_seed(config.seed)
-    training.set_precision(config.precision)
-    strategy = training.create_strategy(config.strategy)
-    training.check_batch(config.global_batch_size, config.accumulate_steps, strategy)
+    strategy = training.set_up(**config.device_options())
 
     # 3. Vocabulary and model
     source = config.pretrained or config.tokenizer
@@ -117,47 +113,41 @@ def main(config: Config, run: cli.Run) -> None:
         labels=labels,
         overlap=config.overlap,
     )
-    rows = functools.partial(batches, config, encoder)
+    rows = functools.partial(
+        data.task_batches, encoder=encoder, global_batch_size=config.global_batch_size
+    )
     train, validation = rows(parts.train, seed=config.seed), rows(parts.validation)
-    counted = train.store.manifest.counts.items()
-    run.metrics |= {f"train_{name}": count for name, count in counted}
-    run.say(f"Data {parts.name}: {', '.join(f'{name} {count:,}' for name, count in counted)}.")
+    run.add_data(parts.name, train.store.manifest.counts)
     total_steps = config.total_steps(train.steps_per_epoch)
-    with strategy.scope():
-        optimizer = optimization.create_optimizer(
-            model,
-            config.peak_learning_rate(),
-            total_steps=total_steps,
-            beta_2=0.999,
-            **config.optimizer_options(),
-        )
-        model.compile(
-            optimizer, accumulate_steps=config.accumulate_steps, jit_compile=config.xla or None
-        )
+    optimization.compile_model(
+        model,
+        config.peak_learning_rate(),
+        total_steps=total_steps,
+        beta_2=0.999,
+        **config.compile_options(),
+    )
     best_weights = optimization.weights_to_measure(model)
     if config.dry_run:
         ids = train.batch(0)[0]["input_ids"][0]
-        run.say(f"First row: {tokenizer.fast.decode(ids, skip_special_tokens=False)!r}")
-        with tempfile.TemporaryDirectory() as folder:
-            publish(config, model, preprocess, folder, bundle_name)
-        run.say("The untrained model exports, and its bundle answers as the model does.")
-        run.say(f"{training.estimate(model, train.dataset).text(total_steps)}.")
+        run.try_out(
+            tokenizer.fast.decode(ids, skip_special_tokens=False),
+            functools.partial(publish, config, model, preprocess, bundle_name),
+            lambda: training.estimate(model, train.dataset).text(total_steps),
+        )
         return
 
     # 5. Fit; each epoch is measured and drawn; the model ends with its best weights
     def report(rows: data.RowBatches, examples: readers.Reader, part: str) -> training.TaskReport:
         join = functools.partial(tags_of_sentences, rows.store, labels)
         true = [example["tags"] for example in examples]
+        measure = metrics.entities if spans else metrics.tagging
+        confusion = training.entity_confusion if spans else training.tag_confusion
         return training.TaskReport(
             model,
             rows,
-            lambda outputs: (metrics.entities if spans else metrics.tagging)(true, join(outputs)),
+            lambda outputs: measure(true, join(outputs)),
             run.directory / "tensorboard",
-            figures=(
-                lambda outputs: (
-                    {"confusion": training.entity_confusion(true, join(outputs))} if spans else {}
-                )
-            ),
+            figures=lambda outputs: {"confusion": confusion(true, join(outputs))},
             lines=lambda outputs: training.tag_lines(
                 examples,
                 join(outputs),
@@ -188,18 +178,13 @@ def main(config: Config, run: cli.Run) -> None:
     # 6. Export, and try the bundle in a fresh process
     run.say("Exporting: the bundle is loaded back in a fresh process and compared …")
     with run.timed("export"), best_weights():
-        if config.lora_rank:
-            models.save_adapters(model, run.directory / "adapters", overwrite=True)
-            models.merge_lora(model)
-        model.save_pretrained(run.directory / "model", tokenizer, overwrite=True)
-        bundle = publish(config, model, preprocess, config.export_dir, bundle_name)
+        models.save_trained(model, run.directory, tokenizer, adapters=bool(config.lora_rank))
+        bundle = publish(config, model, preprocess, bundle_name, config.export_dir)
     run.export = str(bundle)
     shown = [example for example, _ in zip(parts.validation, range(3), strict=False)]
     sentences = [" ".join(example["tokens"]) for example in shown]
     truths = [" ".join(example["tags"]) for example in shown]
-    run.say(f"\n{serving.answers_text(bundle, sentences, truths)}\n")
-    tensorboard = run.directory / "tensorboard"
-    run.say(f"{serving.next_commands_text(bundle, tensorboard, sentences[0])}\n")
+    run.say(serving.trial_text(bundle, run.directory / "tensorboard", sentences, truths))
 
 
 def create_model(
@@ -209,12 +194,7 @@ def create_model(
     scheme: Literal["iob2"] | None = None if config.scheme == "none" else "iob2"
     if not config.pretrained:
         sizes = models.small_bert_config(
-            tokenizer,
-            positions=config.sequence_length,
-            num_layers=config.num_layers,
-            num_heads=config.num_heads,
-            hidden_dim=config.hidden_dim,
-            dropout=config.dropout,
+            tokenizer, positions=config.sequence_length, **config.sizes()
         )
         return models.TokenClassifier.from_config(
             sizes, labels=labels, crf=config.crf, scheme=scheme, seed=config.seed
@@ -235,23 +215,6 @@ def create_model(
     return model
 
 
-def batches(
-    config: Config, encoder: data.TagEncoder, examples: readers.Reader, seed: int | None = None
-) -> data.RowBatches:
-    """Tokenize examples, once for all runs, and batch those of like length."""
-    store = data.build_array_store(examples, encoder)
-    lengths = np.diff(store.offsets("input_ids"))
-    plan = data.BucketPlan(lengths, config.global_batch_size, seed)
-    return data.RowBatches(
-        store,
-        plan,
-        targets="tags",
-        weights="word_starts",
-        features=encoder.features,
-        fill_rows=seed is not None,
-    )
-
-
 def tags_of_sentences(
     store: data.ArrayStore, labels: tuple[str, ...], outputs: Outputs
 ) -> list[list[str]]:
@@ -265,23 +228,12 @@ def joined(store: data.ArrayStore, outputs: Outputs, name: str) -> list[np.ndarr
     return training.join_words(list(outputs[name]), list(outputs["weights"]), windows)
 
 
-def confusion(
-    spans: bool, labels: tuple[str, ...], true: list[list[str]], predicted: list[list[str]]
-) -> np.ndarray:
-    """Draw which type of entity, or which tag, is taken for which."""
-    if spans:
-        return training.entity_confusion(true, predicted)
-    numbers = {label: number for number, label in enumerate(labels)}
-    flat = [np.array([numbers[tag] for tags in part for tag in tags]) for part in (true, predicted)]
-    return training.confusion_matrix(flat[0], flat[1], labels)
-
-
 def publish(
     config: Config,
     model: models.TokenClassifier,
     preprocess: text.Preprocessor,
-    folder: str,
     name: str,
+    folder: str,
 ) -> Path:
     """Export the model, proven, as the next version of a bundle."""
     return export.export_bundle(

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -88,10 +87,7 @@ def main(config: Config, run: cli.Run) -> None:
     run.say("Starting TensorFlow …")
     from tfllm import optimization
 
-    training.set_seed(config.seed)
-    training.set_precision(config.precision)
-    strategy = training.create_strategy(config.strategy)
-    training.check_batch(config.global_batch_size, config.accumulate_steps, strategy)
+    strategy = training.set_up(**config.device_options())
 
     # 3. Vocabulary and model
     if config.pretrained:
@@ -117,20 +113,14 @@ def main(config: Config, run: cli.Run) -> None:
         run.metrics |= cleaner.removed()
     total_steps = config.total_steps(train.steps_per_epoch)
     peak = config.learning_rate or (5e-5 if config.pretrained else 2.5e-3)
-    with strategy.scope():
-        optimizer = optimization.create_optimizer(
-            model, peak, total_steps=total_steps, **config.optimizer_options()
-        )
-        model.compile(
-            optimizer, accumulate_steps=config.accumulate_steps, jit_compile=config.xla or None
-        )
+    optimization.compile_model(model, peak, total_steps=total_steps, **config.compile_options())
     if config.dry_run:
         row = train.batch(0)[0]["input_ids"][0]
-        run.say(f"First row: {tokenizer.fast.decode(row, skip_special_tokens=False)!r}")
-        with tempfile.TemporaryDirectory() as folder:
-            publish(signatures, folder, bundle_name, model, tokenizer)
-        run.say("The untrained model exports, and its bundle answers as the model does.")
-        run.say(f"{training.estimate(model, train.dataset).text(total_steps)}.")
+        run.try_out(
+            tokenizer.fast.decode(row, skip_special_tokens=False),
+            lambda folder: publish(signatures, folder, bundle_name, model, tokenizer),
+            lambda: training.estimate(model, train.dataset).text(total_steps),
+        )
         return
 
     # 5. Fit; each epoch is measured and sampled from; the model ends with its best weights
@@ -165,12 +155,9 @@ def main(config: Config, run: cli.Run) -> None:
     # 6. Export, and try the bundle in a fresh process
     run.say("Exporting: the bundle is loaded back in a fresh process and compared …")
     with run.timed("export"), best_weights():
+        models.save_trained(model, run.directory, tokenizer, adapters=bool(config.lora_rank))
         if config.lora_rank:
-            # An unfinished run that is resumed here may have got as far before.
-            models.save_adapters(model, run.directory / "adapters", overwrite=True)
-            models.merge_lora(model)
-            signatures = signatures_of(model, config, tokenizer)
-        model.save_pretrained(run.directory / "model", tokenizer, overwrite=True)
+            signatures = signatures_of(model, config, tokenizer)  # merging changed the model
         bundle = publish(signatures, config.export_dir, bundle_name, model, tokenizer)
     run.export = str(bundle)
     run.say(f"\n{serving.completions_text(bundle, prompts)}\n")

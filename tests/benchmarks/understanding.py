@@ -1,19 +1,17 @@
-r"""Fine-tuning in PyTorch, to be held against this project's recipes on the same data.
+r"""Fine-tuning beside PyTorch's on the same data.
 
     P=/folder/of/all-MiniLM-L6-v2                   # config, tokenizer, model.safetensors
     python tests/benchmarks/understanding.py --torch_python /venv/bin/python sst2 \
         --pretrained $P --data DATA/classification/sst2
     python tests/benchmarks/understanding.py --torch_python /venv/bin/python squad \
-        --pretrained $P --data DATA/qa/squad --questions 1000 --write_order order.txt
-    python tests/benchmarks/understanding.py --torch_python /venv/bin/python squad \
-        --pretrained $P --data DATA/qa/squad --order order.txt
+        --pretrained $P --data DATA/qa/squad --questions 4000 --epochs 2
 
 `sst2` is Hugging Face's `Trainer` with dynamic padding and `group_by_length`, and this project on
-the same sentences, in turns. `squad` is a plain
-loop over windows, in the order that a file gives: a step a line, of `question:window` each, so that
-another trainer can be given the same batches. Each prints one line of JSON; `squad` is scored by
-`tfllm.metrics.answers`. The environment of PyTorch is another one than this project's
-(`pip install torch transformers accelerate`), since transformers behaves otherwise where torch is.
+the same sentences, in turns. `squad` is the recipe for question answering, and a plain loop of
+PyTorch over the same windows in the same batches, with the same first weights and schedule; both
+without dropout, whose random numbers differ. The environment of PyTorch is another one than this
+project's (`pip install torch transformers accelerate`), since transformers behaves otherwise where
+torch is.
 """
 
 from __future__ import annotations
@@ -22,7 +20,6 @@ import argparse
 import csv
 import json
 import os
-import random
 import statistics
 import subprocess
 import sys
@@ -33,6 +30,7 @@ from pathlib import Path
 from typing import Any
 
 MAX_TOKENS, OVERLAP, MAX_ANSWER_TOKENS = 384, 128, 30
+WARMUP_STEPS, EPSILON = 100, 1e-8  # the recipe's, by default
 
 
 def train_sst2(arguments: argparse.Namespace) -> dict[str, float]:
@@ -202,48 +200,38 @@ def padded(torch: Any, windows: list[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
-def order_of(arguments: argparse.Namespace, windows: dict[str, dict[str, Any]]) -> list[list[str]]:
-    if arguments.order:
-        return [line.split() for line in arguments.order.read_text().splitlines()]
-    names = sorted(windows)
-    random.Random(arguments.seed).shuffle(names)
-    steps = [names[i : i + arguments.batch] for i in range(0, len(names), arguments.batch)]
-    if arguments.write_order:
-        arguments.write_order.write_text("".join(" ".join(step) + "\n" for step in steps))
-    return steps
-
-
 def train_squad(arguments: argparse.Namespace) -> dict[str, Any]:
     import torch
     from transformers import (
         AutoModelForQuestionAnswering,
         AutoTokenizer,
-        get_linear_schedule_with_warmup,
         set_seed,
     )
 
     set_seed(arguments.seed)
-    tokenizer = AutoTokenizer.from_pretrained(arguments.pretrained)
-    model = AutoModelForQuestionAnswering.from_pretrained(arguments.pretrained)
-    questions = [*squad_questions(arguments.data / "train-v1.1.json")]
-    if arguments.order:
-        named = {name.split(":")[0] for name in arguments.order.read_text().split()}
-        questions = [question for question in questions if question["id"] in named]
-    else:
-        questions = questions[: arguments.questions]
-    windows = squad_windows(tokenizer, questions)
-    steps = order_of(arguments, windows)
+    folder = arguments.work
+    tokenizer = AutoTokenizer.from_pretrained(folder / "first")
+    model = AutoModelForQuestionAnswering.from_pretrained(folder / "first")
+    windows = squad_windows(tokenizer, [*squad_questions(folder / "train.json")])
+    steps = [line.split() for line in (folder / "order.txt").read_text().splitlines()]
 
     plain = ("bias", "LayerNorm.weight")
     groups = [
         {"params": [p for n, p in model.named_parameters() if n.endswith(plain) == last]}
-        | {"weight_decay": 0.0 if last else arguments.weight_decay}
+        | {"weight_decay": 0.0 if last else 0.01}
         for last in (False, True)
     ]
-    optimizer = torch.optim.AdamW(groups, lr=arguments.learning_rate, eps=arguments.epsilon)
-    warmup = round(arguments.warmup * len(steps))
-    schedule = get_linear_schedule_with_warmup(optimizer, warmup, len(steps))
-    model.train(not arguments.no_dropout)
+    optimizer = torch.optim.AdamW(groups, lr=arguments.learning_rate, eps=EPSILON)
+    warmup = min(WARMUP_STEPS, len(steps) // 10)
+
+    def share(step: int) -> float:
+        """A linear rise, then a linear fall to a tenth, as the recipe's."""
+        if step < warmup:
+            return step / warmup
+        return 1.0 - 0.9 * (step - warmup) / (len(steps) - warmup)
+
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, share)
+    model.eval()  # without dropout
     begun = time.perf_counter()
     losses = []
     for step in steps:
@@ -258,7 +246,7 @@ def train_squad(arguments: argparse.Namespace) -> dict[str, Any]:
         schedule.step()
         losses.append(loss.item())
     seconds = time.perf_counter() - begun
-    dev = [*squad_questions(arguments.data / "dev-v1.1.json")][: arguments.dev_questions]
+    dev = [*squad_questions(folder / "dev.json")]
     return {
         "seconds": seconds,
         "steps": len(steps),
@@ -292,25 +280,117 @@ def answer(torch: Any, model: Any, windows: dict[str, Any], questions: list[Any]
     return {questions[at]["id"]: text for at, (_, text) in best.items()}
 
 
-def score_squad(arguments: argparse.Namespace, result: dict[str, Any]) -> None:
-    """Put numbers in the place of the predictions."""
+def cut_squad(source: Path, target: Path, questions: int | None) -> None:
+    """Keep the first questions."""
+    found = json.loads(source.read_text(encoding="utf-8"))
+    left = questions or 10**9
+    for article in found["data"]:
+        for paragraph in article["paragraphs"]:
+            paragraph["qas"] = paragraph["qas"][:left]
+            left -= len(paragraph["qas"])
+        article["paragraphs"] = [p for p in article["paragraphs"] if p["qas"]]
+    found["data"] = [article for article in found["data"] if article["paragraphs"]]
+    target.write_text(json.dumps(found), encoding="utf-8")
+
+
+def prepare_squad(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Write the first weights, both parts of the data, and the order of the windows."""
+    from tfllm.cli.command_line import prepare_environment
+
+    prepare_environment()
+    from tfllm import data, models, text, training
+    from tfllm.data import tasks
+    from tfllm.data.example_numbers import example_numbers
+
+    folder = arguments.work
+    cut_squad(arguments.data / "train-v1.1.json", folder / "train.json", arguments.questions)
+    cut_squad(arguments.data / "dev-v1.1.json", folder / "dev.json", arguments.dev_questions)
+    training.set_seed(arguments.seed)
+    tokenizer = text.load(arguments.pretrained)
+    model = models.QuestionAnswerer.from_pretrained(arguments.pretrained, seed=arguments.seed)
+    model.config.hidden_dropout_prob = model.config.attention_probs_dropout_prob = 0.0
+    model.save_pretrained(folder / "first", tokenizer)
+
+    parts = tasks.read_questions([str(folder / "train.json")], [str(folder / "dev.json")])
+    encoder = data.QuestionEncoder(data.FastTokenizer.of(tokenizer), MAX_TOKENS, overlap=OVERLAP)
+    rows = data.task_batches(parts.train, encoder, arguments.batch, arguments.seed)
+    ids = [example["id"] for example in parts.train]
+    names = [
+        f"{ids[number]}:{window}"
+        for number, window in zip(
+            example_numbers(rows.store), rows.store.values("window"), strict=True
+        )
+    ]
+    steps = range(arguments.epochs * rows.steps_per_epoch)
+    lines = [" ".join(names[row] for row in rows.plan.rows(step).rows) for step in steps]
+    (folder / "order.txt").write_text("\n".join(lines) + "\n")
+    return {"steps": len(steps), "windows": len(rows.store)}
+
+
+def train_squad_here(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Run the recipe as a user does."""
+    folder = arguments.work
+    recipe = Path(__file__).parents[2] / "recipes/finetune_question_answering.py"
+    flags = {
+        "pretrained": folder / "first",
+        "train": folder / "train.json",
+        "validation": folder / "dev.json",
+        "sequence_length": MAX_TOKENS,
+        "overlap": OVERLAP,
+        "epochs": arguments.epochs,
+        "global_batch_size": arguments.batch,
+        "learning_rate": arguments.learning_rate,
+        "seed": arguments.seed,
+        "run_dir": folder / "run",
+        "export_dir": folder / "savedmodels",
+    }
+    command = [sys.executable, recipe]
+    command += [f"--{name}={value}" for name, value in flags.items()]
+    subprocess.run([str(part) for part in command], check=True, stdout=sys.stderr)
+    record = json.loads((folder / "run/run.json").read_text())
+    lines = (folder / "run/validation_predictions.jsonl").read_text().splitlines()
+    predictions = {line["id"]: line["predicted"] for line in map(json.loads, lines)}
+    return {
+        "seconds": record["timing"]["train"],
+        "exact_match": record["metrics"]["exact_match"],
+        "f1": record["metrics"]["f1"],
+        "predictions": predictions,
+    }
+
+
+def compare_squad(arguments: argparse.Namespace) -> None:
+    """Train both, and score both files of predictions alike."""
     from tfllm import metrics
 
-    dev = [*squad_questions(arguments.data / "dev-v1.1.json")][: arguments.dev_questions]
-    references = {question["id"]: [a["text"] for a in question["answers"]] for question in dev}
-    predictions = result.pop("predictions")
-    if arguments.predictions:
-        arguments.predictions.write_text(json.dumps(predictions, ensure_ascii=False))
-    result |= metrics.answers(predictions, references)
+    with tempfile.TemporaryDirectory() as folder:
+        arguments.work = Path(folder)
+        work = ["--work", folder]
+        print(json.dumps(run(arguments, sys.executable, "prepare_squad", work)), flush=True)
+        dev = [*squad_questions(Path(folder) / "dev.json")]
+        references = {question["id"]: [a["text"] for a in question["answers"]] for question in dev}
+        for trainer, python in (
+            ("squad_here", sys.executable),
+            ("squad", arguments.torch_python),
+        ):
+            found = run(arguments, python, trainer, work)
+            scored = metrics.answers(found.pop("predictions"), references)
+            print(f"{trainer}: {json.dumps(found)}, scored here: {json.dumps(scored)}", flush=True)
 
 
-TRAINERS = {"sst2": train_sst2, "sst2_here": train_sst2_here, "squad": train_squad}
+TRAINERS = {
+    "sst2": train_sst2,
+    "sst2_here": train_sst2_here,
+    "prepare_squad": prepare_squad,
+    "squad": train_squad,
+    "squad_here": train_squad_here,
+}
 
 
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--torch_python", required=True, help="Python of an environment with torch")
     parser.add_argument("--here", choices=[*TRAINERS], help=argparse.SUPPRESS)
+    parser.add_argument("--work", type=Path, help=argparse.SUPPRESS)
     commands = parser.add_subparsers(dest="command", required=True)
     sst2, squad = commands.add_parser("sst2"), commands.add_parser("squad")
     for command in (sst2, squad):
@@ -322,21 +402,17 @@ def parse() -> argparse.Namespace:
     sst2.add_argument("--sentences", type=int, default=3_200, help="the first ones")
     sst2.add_argument("--epochs", type=int, default=1)
     sst2.add_argument("--rounds", type=int, default=3, help="turns of both, one after the other")
-    squad.add_argument("--questions", type=int, default=1_000, help="the first ones")
+    squad.add_argument("--questions", type=int, default=4_000, help="the first ones")
     squad.add_argument("--dev_questions", type=int, help="the first ones; all without it")
-    squad.add_argument("--order", type=Path, help="a step a line: question:window …")
-    squad.add_argument("--write_order", type=Path)
-    squad.add_argument("--predictions", type=Path, help="where to write them, as JSON")
-    squad.add_argument("--warmup", type=float, default=0.1, help="share of the steps")
-    squad.add_argument("--weight_decay", type=float, default=0.01)
-    squad.add_argument("--epsilon", type=float, default=1e-8)
-    squad.add_argument("--no_dropout", action="store_true")
+    squad.add_argument("--epochs", type=int, default=2)
     return parser.parse_args()
 
 
-def run(arguments: argparse.Namespace, python: str, trainer: str) -> dict[str, Any]:
+def run(
+    arguments: argparse.Namespace, python: str, trainer: str, flags: list[str] | None = None
+) -> dict[str, Any]:
     """Run one trainer in a process of its own."""
-    command = [python, __file__, "--here", trainer, *sys.argv[1:]]
+    command = [python, __file__, "--here", trainer, *(flags or []), *sys.argv[1:]]
     environment = os.environ | {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, env=environment)
     return json.loads(done.stdout.splitlines()[-1])
@@ -364,9 +440,7 @@ def main() -> None:
     elif arguments.command == "sst2":
         compare_sst2(arguments)
     else:
-        result = run(arguments, arguments.torch_python, "squad")
-        score_squad(arguments, result)
-        print(json.dumps(result))
+        compare_squad(arguments)
 
 
 if __name__ == "__main__":

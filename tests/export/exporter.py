@@ -1,7 +1,7 @@
 """Run by tests in a process of its own, to be killed at any moment.
 
-For each folder on stdin it forks an exporter, prints its process id, lets it export into the folder
-for ever, printing each version, and prints `dead` when it was killed.
+For each folder on stdin it forks two exporters, prints their process ids, lets them export into the
+folder for ever, printing the first version, and prints `dead` when they were killed.
 """
 
 import os
@@ -35,9 +35,13 @@ def export_for_ever(folder):
 
 for line in sys.stdin:
     # TensorFlow has been imported but not used: that is safe to fork, and saves importing it again.
-    pid = os.fork()
-    if pid == 0:
-        export_for_ever(line.strip())
-    print(pid, flush=True)
-    os.waitpid(pid, 0)
+    children = []
+    for _ in range(2):
+        pid = os.fork()
+        if pid == 0:
+            export_for_ever(line.strip())
+        children.append(pid)
+    print(*children, flush=True)
+    for pid in children:
+        os.waitpid(pid, 0)
     print("dead", flush=True)

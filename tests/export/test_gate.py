@@ -4,10 +4,13 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import tensorflow_text as text
+from tensorflow.core.protobuf import saved_model_pb2
 
 from tfllm.export import ExportError, export_bundle
 from tfllm.export.gate import check_bundle, prove
 from tfllm.export.probes import Case
+from tfllm.export.state_checks import check_state
+from tfllm.serving import Session
 
 TEXTS = tf.TensorSpec([None], tf.string, "texts")
 ONE_TEXT = {"serving_default": {"texts": ["a b"]}}
@@ -150,8 +153,8 @@ def test_an_input_that_is_no_batch_is_refused(tmp_path, shape):
 def test_an_output_of_other_length_than_the_batch_is_refused(tmp_path):
     error = refusal(lambda texts: {"y": lengths(tf.strings.split(texts).flat_values)}, tmp_path)
     assert (error.check, error.signature) == ("answers", "serving_default")
-    assert "'y' has 2 rows for a batch of 1" in str(error)
-    assert "texts=[b'a b']" in error.request
+    assert "'y' has 14 rows for a batch of 7" in str(error)
+    assert "texts=[b'a b', " in error.request
 
 
 def case_of(texts, scores):
@@ -187,6 +190,48 @@ def test_answers_that_differ_from_memory_are_refused(saved, scores, words):
     assert caught.value.request == "texts=[b'a b']"
 
 
+@pytest.mark.parametrize("grows", [True, False])
+def test_a_bundle_that_grows_is_refused(tmp_path, grows):
+    """The rules for ops refuse such a table before; here it is asked all the same."""
+    module = tf.Module()
+    module.table = tf.lookup.experimental.MutableHashTable(tf.int64, tf.string, "")
+
+    def serve(texts):
+        if grows:
+            size = module.table.size()
+            long = tf.strings.reduce_join(tf.repeat(tf.strings.as_string(size), 20_000))
+            module.table.insert(size[None], long[None])
+        return {"y": lengths(texts)}
+
+    serve = tf.function(serve, input_signature=[TEXTS])
+    module.serve = serve
+    tf.saved_model.save(module, str(tmp_path / "1"), signatures={"serving_default": serve})
+    case = Case("serving_default", {"texts": np.array([b"a"], object)}, {})
+    with Session(tmp_path / "1") as session:
+        if not grows:
+            assert check_state(session, [case], calls=1000, seconds=600) == 1000
+            return
+        with pytest.raises(ExportError, match=r"refused \(state.*memory grew by \d+ MiB"):
+            check_state(session, [case], calls=1000, seconds=600)
+
+
+def test_a_bundle_whose_answers_change_is_refused(tmp_path):
+    module = tf.Module()
+    module.count = tf.Variable(0.0)
+
+    def serve(texts):
+        return {"y": lengths(texts) + module.count.assign_add(1.0)}
+
+    module.serve = tf.function(serve, input_signature=[TEXTS])
+    tf.saved_model.save(module, str(tmp_path / "1"), signatures={"serving_default": module.serve})
+    case = Case("serving_default", {"texts": np.array([b"a"], object)}, {})
+    with (
+        Session(tmp_path / "1") as session,
+        pytest.raises(ExportError, match="'y' changes when the same request is sent"),
+    ):
+        check_state(session, [case], calls=10)
+
+
 def test_a_bundle_that_does_not_load_is_refused(saved, tmp_path):
     shutil.copytree(saved, tmp_path / "1")
     (tmp_path / "1" / "variables" / "variables.data-00000-of-00001").unlink()
@@ -194,12 +239,117 @@ def test_a_bundle_that_does_not_load_is_refused(saved, tmp_path):
         prove(tmp_path / "1", [], tolerance=1e-5)
 
 
-def test_the_same_not_a_number_passes(tmp_path):
+@pytest.mark.parametrize("output", [lambda y: (y - 3) / (y - 3), lambda y: 1 / (y - 3)])
+def test_what_is_no_number_is_refused(tmp_path, output):
+    error = refusal(lambda texts: {"y": output(lengths(texts))}, tmp_path)
+    assert error.check == "answers" and "JSON can't carry it" in str(error)
+
+
+@pytest.mark.parametrize(
+    "output",
+    [
+        lambda y: y - tf.reduce_mean(y),
+        lambda y: y[:1] + 0 * y,
+        lambda y: tf.cumsum(y),
+        lambda y: tf.where(y > 3, "many", tf.strings.as_string(tf.reduce_max(y))),
+    ],
+)
+def test_an_output_that_depends_on_the_neighbours_is_refused(tmp_path, output):
+    texts = {"serving_default": {"texts": ["a", "bb", "ccccc", "dddddddd"]}}
+    error = refusal(lambda texts: {"y": output(lengths(texts))}, tmp_path, probes=texts)
+    assert error.check == "neighbours" and "'y' depends on a row's neighbours" in str(error)
+
+
+def test_an_output_as_wide_as_the_batch_needs_passes(tmp_path):
     @tf.function(input_signature=[TEXTS])
     def serve(texts):
-        return {"y": lengths(texts) / lengths(texts), "z": 1 / lengths(texts)}
+        words = tf.strings.split(texts)
+        lengths = tf.strings.length(words)
+        return {"words": words.to_tensor(""), "lengths": lengths.to_tensor(-1)}
 
-    assert export_bundle({"serving_default": serve}, tmp_path, "x", modules=[tf.Module()]).is_dir()
+    probes = {"serving_default": {"texts": ["a", "b c", "d e f", ""]}}
+    version = export_bundle(
+        {"serving_default": serve}, tmp_path, "x", modules=[tf.Module()], probes=probes
+    )
+    assert version.is_dir()
+
+
+def test_weights_that_changed_after_tracing_are_refused(tmp_path):
+    module = tf.Module()
+    module.weight = tf.Variable(2.0)
+
+    @tf.function(input_signature=[TEXTS])
+    def serve(texts):
+        return {"y": lengths(texts) * float(module.frozen)}
+
+    module.frozen = 2.0
+    serve(["traced"])
+    module.frozen = 3.0
+    with pytest.raises(ExportError, match="changed after this function was traced") as caught:
+        export_bundle({"serving_default": serve}, tmp_path, "x", modules=[module])
+    assert (caught.value.check, caught.value.signature) == ("stale", "serving_default")
+    assert not list(tmp_path.iterdir())
+
+
+def test_weights_in_variables_may_change_after_tracing(scorer, tmp_path):
+    before = scorer.score(["a b"])["scores"].numpy()
+    scorer.weights.assign_add(tf.ones_like(scorer.weights))
+    version = export_bundle({"serving_default": scorer.score}, tmp_path, "x", modules=[scorer])
+    with Session(version) as session:
+        scores = session.run("serving_default", {"texts": ["a b"]})["scores"]
+    np.testing.assert_array_equal(scores, before + 3)
+
+
+def test_a_file_that_is_gone_is_named(tmp_path):
+    words = tmp_path / "words.txt"
+    words.write_text("a\nb\n")
+    module = tf.Module()
+    initializer = tf.lookup.TextFileInitializer(str(words), tf.string, 0, tf.int64, -1)
+    module.table = tf.lookup.StaticHashTable(initializer, -1)
+    words.unlink()
+    error = refusal(lambda texts: {"y": module.table.lookup(texts)}, tmp_path, module)
+    assert error.check == "asset" and f"the file {words}, which a table reads, is gone" in str(
+        error
+    )
+
+
+def test_a_bundle_without_its_file_is_refused(tmp_path):
+    words = tmp_path / "words.txt"
+    words.write_text("a\nb\n")
+    module = tf.Module()
+    initializer = tf.lookup.TextFileInitializer(str(words), tf.string, 0, tf.int64, -1)
+    module.table = tf.lookup.StaticHashTable(initializer, -1)
+    serve = tf.function(lambda texts: {"y": module.table.lookup(texts)}, input_signature=[TEXTS])
+    version = export_bundle({"serving_default": serve}, tmp_path, "x", modules=[module])
+    (version / "assets" / "words.txt").unlink()
+    with pytest.raises(ExportError, match=r"refused \(load\).*words.txt"):
+        prove(version, [], tolerance=1e-5)
+
+
+def test_an_op_that_the_server_lacks_is_refused(saved, tmp_path):
+    shutil.copytree(saved, tmp_path / "1")
+    path = tmp_path / "1" / "saved_model.pb"
+    graph = saved_model_pb2.SavedModel.FromString(path.read_bytes())
+    functions = graph.meta_graphs[0].graph_def.library.function
+    length = next(n for f in functions for n in f.node_def if n.op == "StringLength")
+    length.op = "Elsewhere>Length"
+    path.write_bytes(graph.SerializeToString())
+    with pytest.raises(ExportError, match=r"refused \(load\).*'Elsewhere>Length'"):
+        prove(tmp_path / "1", [], tolerance=1e-5)
+
+
+@pytest.mark.parametrize("op", [lambda t: tf.print(t), lambda t: tf.io.read_file(t[0])])
+def test_what_touches_the_world_outside_is_refused(tmp_path, op):
+    def serve(texts):
+        with tf.control_dependencies([op(texts)]):
+            return {"y": lengths(texts)}
+
+    path = tmp_path / "out"
+    path.mkdir()
+    (tmp_path / "a").write_text("")
+    probes = {"serving_default": {"texts": [str(tmp_path / "a")]}}
+    error = refusal(serve, path, probes=probes)
+    assert error.check == "graph" and "outside the request" in str(error)
 
 
 def test_the_gate_refuses_a_process_that_has_tensorflow(tmp_path):

@@ -86,3 +86,12 @@ def test_no_threshold_is_better(questions):
 
     found = metrics.best_no_answer_threshold(predictions, references, scores)
     assert f1(found) == pytest.approx(max(map(f1, np.arange(-4, 5) + 0.5)))
+
+
+def test_silence_where_no_answer_is_surer():
+    answers, margins = {"a": "x", "b": "y"}, {"a": -1.0, "b": 2.0}
+    both = {"a": ["x"], "b": ["y"]}
+    one = {"a": ["x"], "b": []}
+    assert metrics.answers_or_none(answers, both, margins, None) == answers
+    assert metrics.answers_or_none(answers, one, margins, None) == {"a": "x", "b": ""}
+    assert metrics.answers_or_none(answers, both, margins, -2.0) == {"a": "", "b": ""}

@@ -97,23 +97,38 @@ def test_the_first_of_two_equal_keys_counts(session):
         ("[1]", "Is not object"),
         ('"a"', 'JSON Value: "a" Is not object'),
         ("{}", "Missing 'inputs' or 'instances' key"),
-        ('{"instances": ["a"], "inputs": ["a"]}', "either 'instances' or 'inputs'"),
-        ('{"instances": "a"}', "Expecting 'instances' value to be an list/array"),
+        ('{"instances": ["a"], "inputs": ["a"]}', "only one of 'inputs' or 'instances' keys"),
+        ('{"instances": "a"}', "Expecting 'instances' to be an list/array"),
         ('{"instances": []}', "No values in 'instances' array"),
         ('{"instances": ["a"], "signature_name": null}', "must be a string value"),
         ('{"instances": ["a"], "signature_name": "x"}', 'name: "x" not found'),
-        ('{"instances": ["a", 1]}', "element: 1 .* JSON Value: 1 is not of expected type: string"),
-        ('{"instances": ["a", ["a"]]}', "expects string"),
+        (
+            '{"instances": ["a", 1]}',
+            "element: 1 .* JSON Value: 1 Type: Number is not of expected type: string",
+        ),
+        ('{"instances": ["a", ["a"]]}', r"Expecting shape \[\] but got: \[1\]"),
         ('{"instances": [{"b64": "@@@"}]}', "Unable to base64 decode"),
-        ('{"instances": [{"b64": 1}]}', "Unable to base64 decode"),
+        ('{"instances": [{"b64": 1}]}', "does not have named input: b64"),
         ('{"instances": ["\\ud800"]}', "surrogate"),
         ('{"instances": [{"zz": "a"}]}', "does not have named input: zz"),
-        ('{"signature_name": "checked", "instances": [1.0]}', "1.0 is not of expected type: int64"),
-        ('{"signature_name": "checked", "instances": [true]}', "true is not of expected"),
-        ('{"signature_name": "checked", "instances": [null]}', "null is not of expected"),
-        ('{"signature_name": "checked", "instances": [9223372036854775808]}', "out of range"),
+        (
+            '{"signature_name": "checked", "instances": [1.0]}',
+            "1.0 Type: Number is not of expected type: int64",
+        ),
+        (
+            '{"signature_name": "checked", "instances": [true]}',
+            "true Type: True is not of expected",
+        ),
+        (
+            '{"signature_name": "checked", "instances": [null]}',
+            "null Type: Null is not of expected",
+        ),
+        (
+            '{"signature_name": "checked", "instances": [9223372036854775808]}',
+            "expected type: int64",
+        ),
         ('{"signature_name": "several", "instances": [1]}', "list of objects"),
-        ('{"signature_name": "several", "instances": [{"text": "a"}]}', "Missing named input: ids"),
+        ('{"signature_name": "several", "instances": [{"text": "a"}]}', "ids,keep,text,weight"),
         ('{"signature_name": "several", "inputs": {"text": ["a"]}}', "Missing named input: ids"),
         ('{"signature_name": "several", "inputs": [1]}', "expecting an object"),
     ],
@@ -146,3 +161,12 @@ def test_the_command_says_in_one_line_what_is_wrong(bundle, folder, body, words)
     assert (done.returncode, done.stdout) == (2, b"")
     assert words in done.stderr
     assert done.stderr.count(b"\n") == 1
+
+
+def test_a_plain_dictionary_is_a_request_too(session):
+    for text in ("a b", "今天 \udcff", 'q"\\'):
+        reply = answer(session, {"instances": [text]})
+        wanted = "|".join(text.split()).encode(errors="surrogateescape")
+        assert wanted in reply.replace(b'\\"', b'"').replace(b"\\\\", b"\\")
+    with pytest.raises(SessionError, match="surrogate"):
+        answer(session, {"instances": ["\ud800"]})

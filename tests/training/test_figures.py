@@ -100,3 +100,10 @@ print("matplotlib.pyplot" in sys.modules)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, text=True)
     assert done.stdout == "False\n"
+
+
+def test_confusion_of_tags_counts_words():
+    true, said = [["N", "V"], ["N"]], [["N", "N"], ["N"]]
+    picture = figures.tag_confusion(true, said)
+    numbers = figures.confusion_matrix(np.array([0, 1, 0]), np.array([0, 0, 0]), ["N", "V"])
+    np.testing.assert_array_equal(picture, numbers)

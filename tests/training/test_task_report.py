@@ -56,7 +56,6 @@ def report(tmp_path):
         figures=lambda outputs: {
             "confusion": confusion_matrix(outputs["targets"], outputs["best"], LABELS)
         },
-        curves=lambda outputs: {"good": (outputs["targets"] == 2, outputs["scores"][:, 2])},
         lines=lambda outputs: class_lines(texts, outputs["scores"], LABELS),
         predictions_path=tmp_path / "predictions.jsonl",
         measured_within=measured_within,
@@ -80,7 +79,7 @@ def test_a_report_as_a_whole(report, tmp_path, capsys):
 
     events = events_of(tmp_path / "tensorboard" / "validation")
     tags = set(events.Tags()["tensors"])
-    assert tags == {*results, "confusion", "good/pr_curves"}
+    assert tags == {*results, "confusion"}
     for name, value in results.items():
         (event,) = events.Tensors(name)
         assert event.step == 30
@@ -88,10 +87,6 @@ def test_a_report_as_a_whole(report, tmp_path, capsys):
     width, height, picture = tf.make_ndarray(events.Tensors("confusion")[0].tensor_proto)
     shown = tf.io.decode_png(picture).numpy()
     assert shown.shape == (int(height), int(width), 3)
-    curve = tf.make_ndarray(events.Tensors("good/pr_curves")[0].tensor_proto)
-    assert curve[:2, 0].tolist() == [3, 8]  # at threshold 0 everything is good
-    metadata = events.summary_metadata["good/pr_curves"]
-    assert metadata.plugin_data.plugin_name == "pr_curves"
 
     lines = (tmp_path / "predictions.jsonl").read_text().splitlines()
     assert len(lines) == 11 and "差" in lines[1]

@@ -6,6 +6,7 @@ Importing this imports no TensorFlow, so that `--help` is instant.
 from tfllm.cli.command_line import main
 from tfllm.cli.common_config import CommonConfig, require
 from tfllm.cli.fine_tuning_config import FineTuningConfig
+from tfllm.cli.input_lines import InputLine, input_lines
 from tfllm.cli.launch import launch
 from tfllm.cli.launcher import Launcher
 from tfllm.cli.new_file import new_file
@@ -18,10 +19,12 @@ from tfllm.cli.tool import tool
 __all__ = [
     "CommonConfig",
     "FineTuningConfig",
+    "InputLine",
     "Launcher",
     "Run",
     "check_writable",
     "enter_private_network",
+    "input_lines",
     "launch",
     "main",
     "new_file",

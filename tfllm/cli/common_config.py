@@ -12,6 +12,8 @@ from tfllm.errors import InputError
 __all__ = [
     "Adaptation",
     "CommonConfig",
+    "CompileOptions",
+    "DeviceOptions",
     "LoraOptions",
     "OptimizerOptions",
     "RunOptions",
@@ -33,6 +35,23 @@ class OptimizerOptions(TypedDict):
     clip_norm: float
     average_momentum: float | None
     layer_decay: float | None
+
+
+class CompileOptions(OptimizerOptions):
+    """Flags as `tfllm.optimization.compile_model` takes them."""
+
+    accumulate_steps: int
+    xla: bool
+
+
+class DeviceOptions(TypedDict):
+    """Flags as `tfllm.training.set_up` takes them."""
+
+    seed: int
+    precision: Precision
+    strategy: StrategyName
+    global_batch_size: int
+    accumulate_steps: int
 
 
 class LoraOptions(TypedDict):
@@ -219,6 +238,24 @@ class CommonConfig:
             "clip_norm": self.clip_norm,
             "average_momentum": self.average_momentum,
             "layer_decay": self.layer_decay,
+        }
+
+    def compile_options(self) -> CompileOptions:
+        """What decides the optimizer and the training step, the learning rate excepted."""
+        return {
+            **self.optimizer_options(),
+            "accumulate_steps": self.accumulate_steps,
+            "xla": self.xla,
+        }
+
+    def device_options(self) -> DeviceOptions:
+        """What decides the devices, the number format and the randomness of a run."""
+        return {
+            "seed": self.seed,
+            "precision": self.precision,
+            "strategy": self.strategy,
+            "global_batch_size": self.global_batch_size,
+            "accumulate_steps": self.accumulate_steps,
         }
 
     def adaptation(self) -> Adaptation:

@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Literal
+from typing import Literal, TypedDict
 
 from tfllm.cli.common_config import CommonConfig, ScheduleName, require
 
-__all__ = ["FineTuningConfig"]
+__all__ = ["FineTuningConfig", "Sizes"]
+
+
+class Sizes(TypedDict):
+    """Flags as `tfllm.models.small_bert_config` takes them."""
+
+    num_layers: int
+    num_heads: int
+    hidden_dim: int
+    dropout: float
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,6 +73,15 @@ class FineTuningConfig(CommonConfig):
             value, default = getattr(self, name), getattr(FineTuningConfig, name)
             rule = "is for a model from scratch, and --pretrained brings its own"
             require(not self.pretrained or value == default, name, value, rule)
+
+    def sizes(self) -> Sizes:
+        """Sizes of a model from scratch."""
+        return {
+            "num_layers": self.num_layers,
+            "num_heads": self.num_heads,
+            "hidden_dim": self.hidden_dim,
+            "dropout": self.dropout,
+        }
 
     def passes(self) -> int:
         """Passes over the training data, given or by default."""

@@ -8,9 +8,10 @@ import importlib.metadata
 import json
 import os
 import sys
+import tempfile
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, Protocol
@@ -97,6 +98,27 @@ class Run:
         self.metrics |= trained.best
         self.metrics["skipped_steps"] = trained.skipped_steps
         self.metrics["peak_memory_mib"] = trained.peak_bytes / 2**20
+
+    def add_data(self, name: str, counts: Mapping[str, int]) -> None:
+        """Say what the training data holds, and take it into the record."""
+        self.metrics |= {f"train_{counted}": count for counted, count in counts.items()}
+        self.say(f"Data {name}: {', '.join(f'{what} {n:,}' for what, n in counts.items())}.")
+
+    def try_out(
+        self, first_row: str, publish: Callable[[str], object], estimate: Callable[[], str]
+    ) -> None:
+        """Show what a run would do, for `--dry_run`: a row, an export, and what it will take.
+
+        Args:
+            first_row: the first row of the first batch, as text.
+            publish: exports the untrained model into a folder, which is thrown away.
+            estimate: takes the first steps, and says how long all would take.
+        """
+        self.say(f"First row: {first_row!r}")
+        with tempfile.TemporaryDirectory() as folder:
+            publish(folder)
+        self.say("The untrained model exports, and its bundle answers as the model does.")
+        self.say(f"{estimate()}.")
 
     @contextmanager
     def timed(self, name: str) -> Iterator[None]:

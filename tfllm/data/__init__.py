@@ -4,8 +4,15 @@ from tfllm.data.array_building import build_array_store
 from tfllm.data.array_store import ArrayStore
 from tfllm.data.bucket_plan import BucketPlan
 from tfllm.data.budget_plan import BudgetPlan
+from tfllm.data.completion_batches import completion_batches
 from tfllm.data.corpus import Corpus, DocumentUnit, read_corpus
-from tfllm.data.encoders import DocumentEncoder, QuestionEncoder, TagEncoder, TextEncoder
+from tfllm.data.encoders import (
+    CompletionEncoder,
+    DocumentEncoder,
+    QuestionEncoder,
+    TagEncoder,
+    TextEncoder,
+)
 from tfllm.data.example_numbers import example_numbers
 from tfllm.data.fast_tokenizer import FastTokenizer
 from tfllm.data.mixture_plan import MixturePlan
@@ -13,16 +20,20 @@ from tfllm.data.packed_plan import PackedPlan
 from tfllm.data.pipeline import TokenBlocks
 from tfllm.data.pipeline_mixed import MixedBatches
 from tfllm.data.pipeline_packed import PackedDocuments
+from tfllm.data.pipeline_packed_rows import PackedRows
 from tfllm.data.pipeline_rows import RowBatches
 from tfllm.data.plan import BlockPlan
 from tfllm.data.row_plan import RowPlan
 from tfllm.data.store import TokenStore, build_store, check_length
 from tfllm.data.stores import clear_stores, list_stores
+from tfllm.data.task_batches import task_batches
 from tfllm.data.tasks import (
     Parts,
     check_labels,
     label_counts,
     label_names,
+    read_completions,
+    read_dialogues,
     read_examples,
     read_questions,
     read_tagged_words,
@@ -37,6 +48,7 @@ __all__ = [
     "BlockPlan",
     "BucketPlan",
     "BudgetPlan",
+    "CompletionEncoder",
     "Corpus",
     "DocumentEncoder",
     "DocumentUnit",
@@ -45,6 +57,7 @@ __all__ = [
     "MixturePlan",
     "PackedDocuments",
     "PackedPlan",
+    "PackedRows",
     "Parts",
     "QuestionEncoder",
     "RowBatches",
@@ -58,6 +71,7 @@ __all__ = [
     "check_labels",
     "check_length",
     "choose_widths",
+    "completion_batches",
     "clear_stores",
     "example_numbers",
     "label_counts",
@@ -65,9 +79,12 @@ __all__ = [
     "find_files",
     "list_stores",
     "read_corpus",
+    "read_completions",
+    "read_dialogues",
     "read_examples",
     "read_questions",
     "read_tagged_words",
     "tag_names",
+    "task_batches",
     "text_fields",
 ]

@@ -9,17 +9,41 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from tfllm.export.bundle import check_name, export_bundle
+    from tfllm.export.bundle import Storage, check_name, export_bundle
+    from tfllm.export.card import Card
+    from tfllm.export.config_files import (
+        ServedModel,
+        batching_parameters,
+        models_config,
+        monitoring_config,
+    )
     from tfllm.export.errors import ExportError
     from tfllm.export.probes import AWKWARD_TEXTS
 
-__all__ = ["AWKWARD_TEXTS", "ExportError", "check_name", "export_bundle"]
+__all__ = [
+    "AWKWARD_TEXTS",
+    "Card",
+    "ExportError",
+    "ServedModel",
+    "Storage",
+    "batching_parameters",
+    "check_name",
+    "export_bundle",
+    "models_config",
+    "monitoring_config",
+]
 
 _HOMES = {
     "AWKWARD_TEXTS": "probes",
+    "Card": "card",
     "ExportError": "errors",
+    "ServedModel": "config_files",
+    "Storage": "bundle",
+    "batching_parameters": "config_files",
     "check_name": "bundle",
     "export_bundle": "bundle",
+    "models_config": "config_files",
+    "monitoring_config": "config_files",
 }
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import time
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
@@ -9,10 +11,16 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from tfllm.export.answer_checks import check_answers
 from tfllm.export.errors import ExportError
 from tfllm.export.probes import AWKWARD_TEXTS, Case, batches
 
-__all__ = ["answered_cases"]
+__all__ = ["answered_cases", "check_fresh"]
+
+# A language model writes for minutes where a classifier answers in seconds: so long is asked of one
+# signature. Every batch size is asked at least once.
+_SECONDS = 6.0
+_AT_LEAST = 3
 
 
 def answered_cases(
@@ -28,11 +36,54 @@ def answered_cases(
     unknown = probes.keys() - signatures.keys()
     if unknown:
         raise ValueError(f"probes must be for given signatures. Received: {sorted(unknown)}")
-    return [
-        _answered(name, function, request)
-        for name, function in signatures.items()
-        for request in batches(_columns(name, function, probes))
-    ]
+    cases = []
+    for name, function in signatures.items():
+        end = time.monotonic() + _SECONDS
+        for i, request in enumerate(batches(_columns(name, function, probes))):
+            if i >= _AT_LEAST and time.monotonic() > end:
+                break
+            cases.append(_answered(name, function, request))
+    return cases
+
+
+def check_fresh(
+    traced: Mapping[str, tf.types.experimental.GenericFunction],
+    cases: Sequence[Case],
+    tolerance: float,
+) -> None:
+    """Refuse functions that were traced before the model changed.
+
+    A trace keeps what Python computed while it ran: a weight that was read as a number, a layer
+    that was replaced since. A fresh trace then answers otherwise than the one to be saved.
+
+    Args:
+        traced: those of the signatures that had been traced before the export began.
+        cases: all signatures' requests, with the answers of the functions as they are.
+        tolerance: as in the gate.
+
+    Raises:
+        ExportError: a function is stale.
+    """
+    for name, function in traced.items():
+        again = tf.function(
+            function.python_function,
+            input_signature=function.input_signature,
+            autograph=getattr(function, "_autograph", True),
+        )
+        own = (case for case in cases if case.signature == name)
+        for case in itertools.islice(own, 1):
+            request = {key: column.tolist() for key, column in case.inputs.items()}
+            answers = _answered(name, again, request).answers
+            try:
+                check_answers(case, answers, tolerance)
+            except ExportError as error:
+                raise ExportError(
+                    "stale",
+                    "the model's weights or layers changed after this function was traced; call "
+                    f"signatures() again and export what it gives ({error.message})",
+                    name,
+                    error.request,
+                ) from error
 
 
 def _specs(function: tf.types.experimental.GenericFunction) -> list[tf.TensorSpec]:
@@ -75,7 +126,10 @@ def _answered(
         raise ValueError(
             f"signature {name!r} must return a dict of named outputs. Received: {type(outputs)}"
         )
-    return Case(name, inputs, {key: output.numpy() for key, output in outputs.items()})
+    # Of a single text NumPy makes no array.
+    answers = {key: np.asarray(output.numpy(), output.dtype.as_numpy_dtype)
+               for key, output in outputs.items()}  # fmt: skip
+    return Case(name, inputs, answers)
 
 
 def _array(rows: list[Any], dtype: tf.DType) -> np.ndarray:

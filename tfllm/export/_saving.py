@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
 import tensorflow as tf
 
+from tfllm.export._half_storage import Widened, captured_weights, is_weight, rounded
 from tfllm.export.errors import ExportError
 
-__all__ = ["save"]
+__all__ = ["save", "stored_as"]
 
 
 def save(
     signatures: Mapping[str, tf.types.experimental.GenericFunction],
     modules: Sequence[tf.Module],
     folder: Path,
+    storage: str = "float32",
 ) -> None:
     """Save serving functions with the variables, tables and assets that they read.
 
@@ -26,17 +29,34 @@ def save(
         signatures: name → a `tf.function` with an input signature.
         modules: what tracks everything that the functions read.
         folder: where to write; made if it isn't there.
+        storage: of matrices in float32: what they are stored as.
 
     Raises:
-        ExportError: a function reads something that no module tracks.
+        ExportError: a function reads something that no module tracks, or a file that is gone.
     """
     functions = {name: function.get_concrete_function() for name, function in signatures.items()}
-    owners = _owners(modules)
+    resources = _resources(functions, _owners(modules))
+    _check_assets(resources)
     root = tf.Module()
-    root.resources = _resources(functions, owners)
+    if storage != "float32":
+        dtype = tf.as_dtype(storage)
+        resources = [Widened(r, dtype) if is_weight(r) else r for r in resources]
+        root.stored = [r.stored for r in resources if isinstance(r, Widened)]
+    root.resources = resources
     # Gradients are for training on; a bundle is not.
     options = tf.saved_model.SaveOptions(experimental_custom_gradients=False)
     tf.saved_model.save(root, str(folder), signatures=functions, options=options)
+
+
+def stored_as(
+    storage: str,
+    signatures: Mapping[str, tf.types.experimental.GenericFunction],
+    modules: Sequence[tf.Module],
+) -> AbstractContextManager[None]:
+    """Round the weights in memory, for a while, as `save` will store them."""
+    if storage == "float32":
+        return nullcontext()
+    return rounded(captured_weights(signatures, _owners(modules)), tf.as_dtype(storage))
 
 
 def _owners(modules: Sequence[tf.Module]) -> dict[int, Any]:
@@ -50,6 +70,17 @@ def _owners(modules: Sequence[tf.Module]) -> dict[int, Any]:
             for handle in _handles(node):
                 owners.setdefault(id(handle), node)
     return owners
+
+
+def _check_assets(resources: Sequence[Any]) -> None:
+    """See that the files which tables read are still there, to be copied."""
+    module = tf.Module()  # the view holds it weakly
+    module.resources = list(resources)
+    for asset in tf.train.TrackableView(module).descendants():
+        if isinstance(asset, tf.saved_model.Asset):
+            path = asset.asset_path.numpy().decode()
+            if not tf.io.gfile.exists(path):
+                raise ExportError("asset", f"the file {path}, which a table reads, is gone")
 
 
 def _handles(node: Any) -> Iterator[tf.Tensor]:

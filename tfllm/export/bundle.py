@@ -2,10 +2,16 @@
 
 ```
 savedmodels/
-└── NAME/                what TensorFlow Serving is told to watch
+└── NAME/                   what TensorFlow Serving is told to watch
     ├── 1/
-    ├── 2/               a version: saved_model.pb, variables/, assets/
-    └── .tmp-3f0c…/      the version being written; the server takes no notice of it
+    ├── 2/                  a version
+    │   ├── saved_model.pb, variables/
+    │   ├── assets/         what the graph reads, and tokenizer/: files of the vocabulary
+    │   ├── assets.extra/   requests that the server warms up with
+    │   └── batching_params.pbtxt
+    ├── README.md           model card; models.config, monitoring.config, docker-compose.yml and
+    │                       kubernetes.yaml beside it
+    └── .tmp-3f0c…/         the version being written; the server takes no notice of it
 ```
 """
 
@@ -18,20 +24,31 @@ import logging
 import os
 import re
 import shutil
-import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from tfllm.errors import InputError
 from tfllm.export import gate
+from tfllm.export._beside import publish_beside, stage_beside
+from tfllm.export.card import Card, card_text
+from tfllm.export.config_files import (
+    ServedModel,
+    batching_parameters,
+    models_config,
+    monitoring_config,
+)
+from tfllm.export.deployment import compose_file, kubernetes_file
+from tfllm.export.probes import Case, warmup_requests
 from tfllm.serving.session import versions
 
 if TYPE_CHECKING:
     import tensorflow as tf
 
-__all__ = ["check_name", "export_bundle"]
+__all__ = ["Storage", "check_name", "export_bundle"]
+
+Storage = Literal["float32", "float16", "bfloat16"]
 
 _LOG = logging.getLogger(__name__)
 
@@ -66,6 +83,10 @@ def export_bundle(
     modules: Sequence[tf.Module],
     probes: Mapping[str, Mapping[str, Sequence[Any]]] | None = None,
     tolerance: float = 1e-5,
+    tokenizer: Any = None,
+    card: Card | None = None,
+    storage: Storage = "float32",
+    keep: int | None = None,
 ) -> Path:
     """Save serving functions as `export_dir/name/<next integer>`, after proving that they serve.
 
@@ -73,6 +94,9 @@ def export_bundle(
     Serving loads it, compared with the functions in memory, and only then renamed. Whatever goes
     wrong, a server that watches the folder never sees a version that isn't whole. Exporters of the
     same bundle wait for one another.
+
+    Beside the versions lie a model card and files that start a server. Each export writes them
+    anew; one whose first line, which says so, was deleted is left alone.
 
     Args:
         signatures: name → a `tf.function` with an input signature (first dimensions unknown) that
@@ -84,16 +108,24 @@ def export_bundle(
             functions.
         probes: signature → input → rows to be asked in batches of 1, 2 and 7; a shorter column is
             repeated. A signature whose one input is `<string>[batch]` is asked `AWKWARD_TEXTS`
-            where no probes are given for it; every other signature needs some.
+            where no probes are given for it; every other signature needs some. Of a signature that
+            takes long, as many are asked as a few seconds allow, each batch size at least once.
         tolerance: largest difference between the bundle's floats and the functions' in memory,
             absolute up to 1 and relative beyond. Everything else must be equal.
+        tokenizer: whose files are put into `assets/tokenizer/`, for whoever wants to see or reuse
+            the vocabulary; the graph doesn't read them. None for that of `modules`, if one has one.
+        card: what the model card is to say.
+        storage: what matrices are stored as. They are cast to float32 once, when the server loads
+            them: the bundle is half as large, requests and loaded memory cost what they did. The
+            functions in memory are compared with their weights rounded likewise.
+        keep: how many versions stay, this one included; older ones are removed. None for all.
 
     Returns:
         The new version's folder.
 
     Raises:
-        InputError: the name is no bundle's name, or the folder can't be written: disk full,
-            no permission.
+        InputError: the name is no bundle's name, the folder can't be written (disk full, no
+            permission), or a weight is too large for `storage`.
         ExportError: the gate refused the model.
         ValueError: the signatures or the probes are not as described.
 
@@ -103,22 +135,85 @@ def export_bundle(
     """
     # TensorFlow is imported where it is used, so that a bad name is told at once.
     check_name(name)
+    _check_choices(storage, keep)
     from tfllm.export import _memory, _saving
 
     if "serving_default" not in signatures:
         raise ValueError(f"signatures must hold 'serving_default'. Received: {list(signatures)}")
-    cases = _memory.answered_cases(signatures, probes or {})
+    traced = {
+        key: function
+        for key, function in signatures.items()
+        if function.experimental_get_tracing_count()
+    }
+    with _saving.stored_as(storage, signatures, modules):
+        cases = _memory.answered_cases(signatures, probes or {})
+        _memory.check_fresh(traced, cases, tolerance)
+    warmup = warmup_requests(cases)
+    tokenizer = _tokenizer_of(modules) if tokenizer is None else tokenizer
     with _locked(Path(export_dir) / name) as folder, _staging(folder) as staging:
         with _writing(folder):
-            _saving.save(signatures, modules, staging)
-            byte_count = _flush(staging)
-        start = time.perf_counter()
-        gate.prove(staging, cases, tolerance)
-        seconds = time.perf_counter() - start
+            _saving.save(signatures, modules, staging, storage)
+            _add_files(staging, name, warmup, tokenizer)
+            byte_counts = _flush(staging)
+        proof = gate.prove(staging, [*cases, *warmup], tolerance)
+        beside = staging.with_name(f"{staging.name}-beside")
         with _writing(folder):
-            version = _publish(staging, folder)
-    _LOG.info("%s: %.1f MB, gate %.1f s", version, byte_count / 1e6, seconds)
+            number = _next_number(folder)
+            text = card_text(
+                card or Card(),
+                name,
+                number,
+                proof=proof,
+                byte_counts=byte_counts,
+                storage=storage,
+            )
+            factor = 1 if storage == "float32" else 2
+            loaded = factor * byte_counts.get("variables", 0)
+            stage_beside(beside, {"README.md": text, **_server_files(name, loaded)})
+            version = _publish(staging, folder, number)
+            publish_beside(beside, folder)
+            _remove_old(folder, number, keep)
+    _LOG.info(
+        "%s: %.1f MB, loads in %.1f s, gate %.1f s",
+        version,
+        sum(byte_counts.values()) / 1e6,
+        proof.load_seconds,
+        proof.seconds,
+    )
     return version
+
+
+def _check_choices(storage: str, keep: int | None) -> None:
+    if storage not in get_args(Storage):
+        choices = ", ".join(get_args(Storage))
+        raise InputError(f"storage must be one of {choices}. Received: {storage!r}")
+    if keep is not None and keep < 1:
+        raise InputError(f"keep must be at least 1 version. Received: {keep}")
+
+
+def _tokenizer_of(modules: Sequence[Any]) -> Any:
+    """Find the tokenizer among what the functions read, or in a preprocessor there."""
+    candidates = [getattr(module, "tokenizer", module) for module in modules]
+    return next((c for c in candidates if hasattr(c, "fingerprint") and hasattr(c, "save")), None)
+
+
+def _add_files(staging: Path, name: str, warmup: Sequence[Case], tokenizer: Any) -> None:
+    from tfllm.export._warmup import write_warmup
+
+    write_warmup(staging, name, warmup)
+    (staging / "batching_params.pbtxt").write_text(batching_parameters(), encoding="ascii")
+    if tokenizer is not None:
+        (staging / "assets").mkdir(exist_ok=True)
+        tokenizer.save(staging / "assets" / "tokenizer")
+
+
+def _server_files(name: str, loaded_bytes: int) -> dict[str, str]:
+    return {
+        "models.config": models_config([ServedModel(name, f"/models/{name}")]),
+        "monitoring.config": monitoring_config(),
+        "docker-compose.yml": compose_file(name),
+        "kubernetes.yaml": kubernetes_file(name, loaded_bytes),
+    }
 
 
 def check_name(name: str) -> None:
@@ -216,19 +311,21 @@ def _staging(folder: Path) -> Iterator[Path]:
     try:
         yield staging
     finally:
-        shutil.rmtree(staging, ignore_errors=True)
+        for left in folder.glob(f"{staging.name}*"):
+            shutil.rmtree(left, ignore_errors=True)
 
 
-def _flush(folder: Path) -> int:
-    """Put every file and folder on the disk, not in its cache; return the files' bytes."""
-    byte_count = 0
+def _flush(folder: Path) -> dict[str, int]:
+    """Put every file and folder on the disk, not in its cache; count bytes by their first name."""
+    byte_counts: dict[str, int] = {}
     for parent, _, names in os.walk(folder):
         for name in names:
-            path = os.path.join(parent, name)
-            byte_count += os.path.getsize(path)
+            path = Path(parent, name)
+            part = path.relative_to(folder).parts[0]
+            byte_counts[part] = byte_counts.get(part, 0) + path.stat().st_size
             _fsync(path)
         _fsync(parent)
-    return byte_count
+    return byte_counts
 
 
 def _fsync(path: str | Path) -> None:
@@ -239,12 +336,34 @@ def _fsync(path: str | Path) -> None:
         os.close(descriptor)
 
 
-def _publish(staging: Path, folder: Path) -> Path:
-    """Give the staged version the next number, in one step that a server can't see half of."""
+def _next_number(folder: Path) -> int:
     number = max([0, *versions(folder)]) + 1
     if number > _LARGEST_VERSION:
         raise InputError(f"{folder} holds the largest version there is, {number - 1}: remove it")
+    return number
+
+
+def _publish(staging: Path, folder: Path, number: int) -> Path:
+    """Give the staged version its number, in one step that a server can't see half of."""
     version = folder / str(number)
     os.rename(staging, version)
     _fsync(folder)
     return version
+
+
+def _remove_old(folder: Path, newest: int, keep: int | None) -> None:
+    """Remove all but the last versions, each in one step before it is emptied.
+
+    Whatever else has a number for a name, and versions beyond the new one, stay.
+    """
+    if keep is None:
+        return
+    older = [
+        path
+        for number, path in versions(folder).items()
+        if number < newest and (path / "saved_model.pb").is_file() and not path.is_symlink()
+    ]
+    for path in older[: max(0, len(older) - (keep - 1))]:
+        hidden = folder / f"{_STAGING}{uuid.uuid4().hex}"
+        path.rename(hidden)
+        shutil.rmtree(hidden, ignore_errors=True)

@@ -18,7 +18,8 @@ class ExportError(RuntimeError):
     """The gate refused a bundle; nothing was published.
 
     Attributes:
-        check: `"tracking"`, `"load"`, `"graph"`, `"signature"`, `"answers"` or `"crash"`.
+        check: `"tracking"`, `"stale"`, `"asset"`, `"load"`, `"graph"`, `"signature"`, `"answers"`,
+            `"neighbours"`, `"state"` or `"crash"`.
         signature: the signature it happened in; empty where it belongs to none.
         request: the inputs it happened on, shortened; empty where it belongs to none.
     """

@@ -7,65 +7,66 @@ as TensorFlow Serving does and checks, in this order, that
 - it loads;
 - its graph and functions hold only ops that the server has, may run, and may run concurrently;
 - its signatures can be asked over REST and be batched;
-- it answers every case as the model in memory did.
+- it answers every case as the model in memory did, in numbers that JSON can carry;
+- no row's answer depends on the rows beside it;
+- it stays as it is over a thousand short calls.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
-import pickle
 import subprocess
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from tfllm.export.answer_checks import Neighbours, check_answers, request_text
 from tfllm.export.errors import ExportError
+from tfllm.export.op_rules import reason_against
 from tfllm.export.probes import Case
+from tfllm.export.state_checks import check_state
 from tfllm.serving.errors import SessionError
-from tfllm.serving.session import Node, Session, registered_ops
+from tfllm.serving.session import Session, registered_ops
 from tfllm.serving.signature import Signature
 
-__all__ = ["check_bundle", "prove"]
+__all__ = ["Proof", "check_bundle", "prove"]
 
 _REFUSED = 3
-
-_PYTHON_OPS = {"PyFunc", "PyFuncStateless", "EagerPyFunc", "NumpyFunction"}
-_RANDOM_OPS = {
-    "Multinomial",
-    "ParameterizedTruncatedNormal",
-    "RandomCrop",
-    "RandomGamma",
-    "RandomPoisson",
-    "RandomPoissonV2",
-    "RandomShuffle",
-    "RandomStandardNormal",
-    "RandomUniform",
-    "RandomUniformInt",
-    "RngReadAndSkip",
-    "RngSkip",
-    "StatefulRandomBinomial",
-    "StatefulStandardNormal",
-    "StatefulStandardNormalV2",
-    "StatefulTruncatedNormal",
-    "StatefulUniform",
-    "StatefulUniformFullInt",
-    "StatefulUniformInt",
-    "TruncatedNormal",
-}
-_WRITING_OPS = ("Assign", "ResourceScatter", "ResourceStridedSliceAssign", "ResourceApply")
-_RESTORE = "__inference__traced_restore"
-_GROWING_TABLES = ("AnonymousMutable", "MutableDenseHashTable", "MutableHashTable")
 
 # What the server reads from JSON, and what it can write that every client understands.
 _INPUT_TYPES = {"float32", "float64", "int32", "int64", "bool", "string"}
 _OUTPUT_TYPES = {"float32", "int32", "int64", "bool", "string"}
 
 
-def prove(folder: Path, cases: Sequence[Case], tolerance: float) -> None:
+@dataclasses.dataclass(frozen=True)
+class Proof:
+    """What the gate found of a bundle that it let through.
+
+    Attributes:
+        load_seconds: from the process's first look at the folder to a loaded session.
+        seconds: the whole gate, its process's start included.
+        requests: compared with the model in memory.
+        calls: made to see that nothing changes or grows.
+        ops: every op of the graph and its functions.
+        examples: signature → `{"inputs": {name: value}, "outputs": {name: value}}`, one row that
+            the bundle was really asked, and what it answered.
+    """
+
+    load_seconds: float
+    seconds: float
+    requests: int
+    calls: int
+    ops: Sequence[str]
+    examples: Mapping[str, Any]
+
+
+def prove(folder: Path, cases: Sequence[Case], tolerance: float) -> Proof:
     """Check a saved bundle in a fresh process, without TensorFlow's Python.
 
     Args:
@@ -76,9 +77,11 @@ def prove(folder: Path, cases: Sequence[Case], tolerance: float) -> None:
     Raises:
         ExportError: a check refused the bundle, or it brought the process down.
     """
+    start = time.perf_counter()
+    request = {"cases": [case.to_json() for case in cases], "tolerance": tolerance}
     done = subprocess.run(
         [sys.executable, "-m", "tfllm.export.gate", str(folder)],
-        input=pickle.dumps((cases, tolerance)),
+        input=json.dumps(request).encode(),
         capture_output=True,
         env=_environment(),
         check=False,
@@ -88,6 +91,8 @@ def prove(folder: Path, cases: Sequence[Case], tolerance: float) -> None:
     if done.returncode != 0:
         said = done.stderr.decode(errors="replace").strip()[-2000:]
         raise ExportError("crash", f"the gate ended with status {done.returncode}: {said}")
+    found = Proof(**json.loads(done.stdout))
+    return dataclasses.replace(found, seconds=time.perf_counter() - start)
 
 
 def _environment() -> dict[str, str]:
@@ -101,7 +106,7 @@ def _environment() -> dict[str, str]:
     return environment
 
 
-def check_bundle(folder: Path, cases: Sequence[Case], tolerance: float) -> None:
+def check_bundle(folder: Path, cases: Sequence[Case], tolerance: float) -> Proof:
     """Run every check in this process, which must not have imported TensorFlow.
 
     Raises:
@@ -110,46 +115,33 @@ def check_bundle(folder: Path, cases: Sequence[Case], tolerance: float) -> None:
     """
     if "tensorflow" in sys.modules:
         raise RuntimeError("the gate needs a process that has not imported TensorFlow")
+    start = time.perf_counter()
     try:
         session = Session(folder)
     except SessionError as error:
         raise ExportError("load", str(error)) from error
+    load_seconds = time.perf_counter() - start
     with session:
-        _check_graph(session)
+        ops = _check_graph(session)
         for name, signature in session.signatures.items():
             _check_signature(name, signature)
-        for case in cases:
-            _check_case(session, case, tolerance)
+        _check_cases(session, cases, tolerance)
+        calls = check_state(session, cases)
+        examples = _examples(session, cases)
+    seconds = time.perf_counter() - start
+    return Proof(load_seconds, seconds, len(cases), calls, ops, examples)
 
 
-def _check_graph(session: Session) -> None:
+def _check_graph(session: Session) -> list[str]:
+    """Look at every node; give the ops that there are."""
     known = registered_ops()
     functions = {node.function for node in session.nodes()}
     for node in session.nodes():
-        reason = _reason_against(node, known | functions)
+        reason = reason_against(node, known | functions)
         if reason:
             place = f"function {node.function!r}" if node.function else "the main graph"
             raise ExportError("graph", f"op {node.op} ({node.name!r} in {place}) {reason}")
-
-
-def _reason_against(node: Node, known: frozenset[str]) -> str:
-    if node.op in _PYTHON_OPS:
-        return "runs Python, which the server hasn't got: every call would fail"
-    if node.must_compile:
-        return "must be compiled (jit_compile=True), and the server has XLA off"
-    if node.op.startswith("Xla"):
-        return "belongs to XLA, which the server has off"
-    if node.op in _RANDOM_OPS:
-        return "draws from hidden state: use tf.random.stateless_* with a seed from the request"
-    if node.op.startswith(_GROWING_TABLES):
-        return "is a table that requests change: use tf.lookup.StaticHashTable"
-    # Signatures call functions; what the main graph itself writes is written once, at loading.
-    served = node.function and not node.function.startswith(_RESTORE)
-    if served and node.op.startswith(_WRITING_OPS):
-        return "writes a variable, which concurrent requests share: keep state inside the call"
-    if node.op not in known:
-        return "is neither TensorFlow's nor TF Text's: the server doesn't know it"
-    return ""
+    return sorted({node.op for node in session.nodes()} & known)
 
 
 def _check_signature(name: str, signature: Signature) -> None:
@@ -168,53 +160,60 @@ def _check_signature(name: str, signature: Signature) -> None:
             raise ExportError("signature", message, name)
 
 
-def _check_case(session: Session, case: Case, tolerance: float) -> None:
-    request = _shortened(case.inputs)
-    try:
-        answers = session.run(case.signature, case.inputs)
-    except SessionError as error:
-        raise ExportError("answers", str(error), case.signature, request) from error
-    if answers.keys() != case.answers.keys():
-        message = f"outputs are {sorted(answers)}, in memory {sorted(case.answers)}"
-        raise ExportError("answers", message, case.signature, request)
-    rows = len(next(iter(case.inputs.values())))
-    for name, answer in answers.items():
-        difference = _difference(answer, case.answers[name], tolerance)
-        if len(answer) != rows:
-            difference = f"has {len(answer)} rows for a batch of {rows}"
-        if difference:
-            raise ExportError("answers", f"{name!r} {difference}", case.signature, request)
+def _check_cases(session: Session, cases: Sequence[Case], tolerance: float) -> None:
+    neighbours = Neighbours(tolerance)
+    for case in cases:
+        try:
+            answers = session.run(case.signature, case.inputs)
+        except SessionError as error:
+            request = request_text(case.inputs)
+            raise ExportError("answers", str(error), case.signature, request) from error
+        if case.answers:  # a request of the warm-up has none: the server only asks that it runs
+            check_answers(case, answers, tolerance)
+            neighbours.check(case, answers)
 
 
-def _difference(got: np.ndarray, wanted: np.ndarray, tolerance: float) -> str:
-    """Say where an answer differs from the model in memory; empty where it doesn't."""
-    if got.dtype != wanted.dtype or got.shape != wanted.shape:
-        return f"is {got.dtype}{list(got.shape)}, in memory {wanted.dtype}{list(wanted.shape)}"
-    if got.dtype.kind == "f":
-        with np.errstate(invalid="ignore"):  # inf - inf
-            close = np.abs(got - wanted) <= tolerance * np.maximum(1, np.abs(wanted))
-        same = close & np.isfinite(wanted) | (got == wanted) | np.isnan(got) & np.isnan(wanted)
-    else:
-        same = got == wanted
-    if np.all(same):
-        return ""
-    index = tuple(int(i) for i in np.argwhere(~same)[0])
-    return f"at {list(index)} is {got[index]!r}, in memory {wanted[index]!r}"
+def _examples(session: Session, cases: Sequence[Case]) -> dict[str, Any]:
+    """Ask each signature for one row alone, a readable one where there is one."""
+    chosen: dict[str, dict[str, np.ndarray]] = {}
+    for case in cases:
+        for row in range(len(next(iter(case.inputs.values())))):
+            inputs = {name: column[row : row + 1] for name, column in case.inputs.items()}
+            if case.signature not in chosen or (
+                _is_readable(inputs) and not _is_readable(chosen[case.signature])
+            ):
+                chosen[case.signature] = inputs
+    examples = {}
+    for signature, inputs in chosen.items():
+        outputs = session.run(signature, inputs)
+        examples[signature] = {
+            kind: {name: _json_value(column[0]) for name, column in named.items()}
+            for kind, named in (("inputs", inputs), ("outputs", outputs))
+        }
+    return examples
 
 
-def _shortened(inputs: Mapping[str, np.ndarray]) -> str:
-    text = ", ".join(f"{name}={_listed(array)}" for name, array in inputs.items())
-    return text if len(text) <= 300 else text[:297] + "..."
+def _is_readable(inputs: Mapping[str, np.ndarray]) -> bool:
+    cells = [cell for column in inputs.values() for cell in column.ravel()]
+    texts = [cell.decode(errors="replace") for cell in cells if isinstance(cell, bytes)]
+    return all(0 < len(text) <= 100 and text.isprintable() and text.isascii() for text in texts)
 
 
-def _listed(array: np.ndarray) -> str:
-    return repr([item[:60] if isinstance(item, bytes) else item for item in array.tolist()])
+def _json_value(value: Any) -> Any:
+    if isinstance(value, bytes):
+        return value.decode(errors="replace")
+    if isinstance(value, np.ndarray) and value.dtype == object:
+        return [_json_value(item) for item in value]
+    if value.dtype == np.float32:  # the fewest digits that read back as the same float32
+        return np.asarray(value).astype(str).astype(np.float64).tolist()
+    return value.tolist()
 
 
 def _main(folder: str) -> int:
-    cases, tolerance = pickle.load(sys.stdin.buffer)
+    request = json.load(sys.stdin.buffer)
+    cases = [Case.from_json(case) for case in request["cases"]]
     try:
-        check_bundle(Path(folder), cases, tolerance)
+        proof = check_bundle(Path(folder), cases, request["tolerance"])
     except ExportError as error:
         reply: dict[str, Any] = {
             "check": error.check,
@@ -224,6 +223,7 @@ def _main(folder: str) -> int:
         }
         print(json.dumps(reply))
         return _REFUSED
+    print(json.dumps(dataclasses.asdict(proof)))
     return 0
 
 

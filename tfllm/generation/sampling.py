@@ -6,37 +6,49 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-__all__ = ["Sampling", "choose_next", "keep_likely"]
+from tfllm.generation.filters import lowest_kept
+from tfllm.generation.row_settings import per_row
+
+__all__ = ["Sampling", "choose_next", "shares_of"]
 
 
 # Logits divided by less would overflow; there is no chance left in them anyway.
 _COLDEST = 1e-6
+# A draw adds up blocks of so many words first, and then the words of one block.
+_BLOCK = 256
 
 
 class Sampling(NamedTuple):
     """Settings of random choice; each is a number for all rows or a tensor `[batch]`.
+
+    The filters act in the order temperature, top-k, top-p, min-p, each on what the one before it
+    left, as in transformers. Words of equal logit stay or go together.
 
     Attributes:
         temperature: the logits are divided by it; 0 takes the likeliest token.
         top_k: only so many of the likeliest tokens may be drawn; 0 for all.
         top_p: only the likeliest tokens whose shares first add up to it may be drawn; 1 for all.
         seed: a row draws the same with the same seed, whatever rows are beside it.
+        min_p: only tokens at least so many times as likely as the likeliest may be drawn; 0 for
+            all.
 
     Reference:
-        top-p: Holtzman et al., 2019, arXiv:1904.09751. top-k: Fan et al., 2018, arXiv:1805.04833.
+        top-k: Fan et al., 2018, arXiv:1805.04833. top-p: Holtzman et al., 2019, arXiv:1904.09751.
+        min-p: Nguyen et al., 2024, arXiv:2407.01082.
     """
 
     temperature: float | tf.Tensor = 1.0
     top_k: int | tf.Tensor = 0
     top_p: float | tf.Tensor = 1.0
     seed: int | tf.Tensor = 0
+    min_p: float | tf.Tensor = 0.0
 
 
 def choose_next(logits: tf.Tensor, sampling: Sampling | None, step: tf.Tensor) -> tf.Tensor:
     """Choose one id for each row.
 
     Args:
-        logits: `<float32>[batch, words]`.
+        logits: `<float32>[batch, words]`, one at least finite in each row.
         sampling: None for the likeliest.
         step: `<int32>[]`, how many tokens were chosen before; another draw for each.
 
@@ -47,53 +59,65 @@ def choose_next(logits: tf.Tensor, sampling: Sampling | None, step: tf.Tensor) -
     if sampling is None:
         return likeliest
     rows = tf.shape(logits)[0]
-    temperature = tf.broadcast_to(tf.cast(sampling.temperature, tf.float32), [rows])
-    greedy = ~(temperature > _COLDEST)  # so is a temperature that is not a number
-    scaled = logits / tf.where(greedy, 1.0, temperature)[:, None]
-    order, shares = keep_likely(scaled, sampling.top_k, sampling.top_p)
-    # Inverse transform: one uniform number a row, held against the running sum of the shares.
-    below = tf.cumsum(shares, axis=-1)
-    draw = _uniform(tf.broadcast_to(sampling.seed, [rows]), step) * below[:, -1]
-    rank = tf.reduce_sum(tf.cast(below <= draw[:, None], tf.int32), axis=-1)
-    # Rounding may put the draw on the total itself: then the last kept word is meant.
-    kept = tf.reduce_sum(tf.cast(shares > 0.0, tf.int32), axis=-1)
-    rank = tf.maximum(tf.minimum(rank, kept - 1), 0)
-    return tf.where(greedy, likeliest, tf.gather(order, rank, batch_dims=1))
+    draws = _uniform(per_row(sampling.seed, tf.int64, rows), step)
+    drawn = _draw(shares_of(logits, sampling), draws)
+    return tf.where(_greedy(sampling, rows), likeliest, drawn)
 
 
-def keep_likely(
-    logits: tf.Tensor, top_k: int | tf.Tensor, top_p: float | tf.Tensor
-) -> tuple[tf.Tensor, tf.Tensor]:
-    """Sort the words by logit and give those beyond `top_k` or `top_p` a share of 0.
-
-    The likeliest word is always kept. `top_p` counts shares among all words.
+def shares_of(logits: tf.Tensor, sampling: Sampling) -> tf.Tensor:
+    """Turn logits into what each word's chance is proportional to.
 
     Args:
         logits: `<float32>[batch, words]`.
-        top_k: `<int>[]` or `[batch]`; 0 keeps all.
-        top_p: `<float>[]` or `[batch]`; 1 keeps all.
+        sampling: temperature and filters.
 
     Returns:
-        ids `<int32>[batch, words]`, likeliest first, and their shares `<float32>[batch, words]`,
-        which add up to at most 1.
-
-    Example:
-        shares .5 .3 .2 with top_p .6 → .5 .3 0; with top_k 1 → .5 0 0.
+        `<float32>[batch, words]`: 1 for the likeliest word, 0 for those that may not be drawn.
     """
-    rows, words = tf.shape(logits)[0], tf.shape(logits)[1]
-    values, order = tf.math.top_k(logits, k=words, sorted=True)
-    shares = tf.nn.softmax(values, axis=-1)
-    before = tf.cumsum(shares, axis=-1, exclusive=True)
-    rank = tf.range(words)[None, :]
-    top_k = tf.broadcast_to(tf.cast(top_k, tf.int32), [rows])
-    limit = tf.where(top_k > 0, top_k, words)[:, None]
-    top_p = tf.broadcast_to(tf.cast(top_p, tf.float32), [rows])[:, None]
-    keep = (rank < limit) & ((before < top_p) | (top_p >= 1.0) | (rank == 0))
-    return order, tf.where(keep, shares, 0.0)
+    rows = tf.shape(logits)[0]
+    # An infinite temperature would make a number of -inf, which is forbidden.
+    temperature = tf.minimum(per_row(sampling.temperature, tf.float32, rows), tf.float32.max)
+    logits /= tf.where(_greedy(sampling, rows), 1.0, temperature)[:, None]
+    top = tf.reduce_max(logits, axis=-1, keepdims=True)
+    lowest = lowest_kept(logits, sampling.top_k, sampling.top_p, sampling.min_p)
+    # Whatever a request asks for, and be it no number, the likeliest word stays.
+    dropped = logits < tf.minimum(lowest, top)
+    return tf.where(dropped, 0.0, tf.exp(logits - top))
+
+
+def _greedy(sampling: Sampling, rows: tf.Tensor) -> tf.Tensor:
+    """`<bool>[batch]`; so is a temperature that is not a number."""
+    temperature = per_row(sampling.temperature, tf.float32, rows)
+    return ~(temperature > _COLDEST)
+
+
+def _draw(shares: tf.Tensor, draws: tf.Tensor) -> tf.Tensor:
+    """Inverse transform: hold `<float32>[batch]` in [0, 1) against the running sum of the shares.
+
+    The sum runs in the order of the vocabulary, so that a draw does not depend on how the filters
+    came to what they keep.
+    """
+    rows, words = tf.shape(shares)[0], tf.shape(shares)[1]
+    count = (words + _BLOCK - 1) // _BLOCK
+    blocks = tf.pad(shares, [[0, 0], [0, count * _BLOCK - words]])
+    blocks = tf.reshape(blocks, [rows, count, _BLOCK])
+    sums = tf.cumsum(tf.reduce_sum(blocks, axis=-1), axis=-1)
+    drawn = draws * sums[:, -1]
+    block = _first_above(sums, drawn)
+    before = tf.gather(tf.pad(sums, [[0, 0], [1, 0]]), block, batch_dims=1)
+    inside = before[:, None] + tf.cumsum(tf.gather(blocks, block, batch_dims=1), axis=-1)
+    return block * _BLOCK + _first_above(inside, drawn)
+
+
+def _first_above(rising: tf.Tensor, drawn: tf.Tensor) -> tf.Tensor:
+    """Where each row of `[batch, n]` is first above the draw, and rising: `<int32>[batch]`."""
+    # Rounding may put the draw on the total itself or above it: then the last rise is meant.
+    drawn = tf.minimum(drawn, tf.math.nextafter(rising[:, -1], tf.zeros_like(drawn)))
+    return tf.reduce_sum(tf.cast(rising <= drawn[:, None], tf.int32), axis=-1)
 
 
 def _uniform(seeds: tf.Tensor, step: tf.Tensor) -> tf.Tensor:
-    """One number in [0, 1) for each seed and step: `<int>[batch]` → `<float32>[batch]`.
+    """One number in [0, 1) for each seed and step: `<int64>[batch]` → `<float32>[batch]`.
 
     TensorFlow's stateless generators take one seed for a whole tensor, and a row would then draw
     by its place in the batch. This is SplitMix64 on each row's own counter.
@@ -102,7 +126,7 @@ def _uniform(seeds: tf.Tensor, step: tf.Tensor) -> tf.Tensor:
         Steele, Lea and Flood, Fast Splittable Pseudorandom Number Generators, OOPSLA 2014.
     """
     golden = tf.constant(0x9E3779B97F4A7C15, tf.uint64)
-    state = _mix(tf.cast(tf.cast(seeds, tf.int64), tf.uint64) + golden)
+    state = _mix(tf.cast(seeds, tf.uint64) + golden)
     state = _mix(state + golden * tf.cast(tf.cast(step, tf.int64) + 1, tf.uint64))
     # 24 bits are what a float32 holds below 1.
     top = tf.bitwise.right_shift(state, tf.constant(40, tf.uint64))

@@ -13,9 +13,15 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from tfllm.metrics.answer_metrics import answers, best_no_answer_threshold, normalised_answer
+    from tfllm.metrics.answer_metrics import (
+        answers,
+        answers_or_none,
+        best_no_answer_threshold,
+        normalised_answer,
+    )
     from tfllm.metrics.classification_metrics import classification
     from tfllm.metrics.entity_metrics import entities, tagging
+    from tfllm.metrics.generation_metrics import GENERATION_METRICS, generation, signatures
     from tfllm.metrics.language_model_metrics import (
         bits_per_byte,
         gzip_bits_per_byte,
@@ -25,14 +31,18 @@ if TYPE_CHECKING:
     from tfllm.metrics.multi_label_metrics import best_thresholds, multi_label
     from tfllm.metrics.regression_metrics import regression
     from tfllm.metrics.slice_metrics import length_buckets, slices
+    from tfllm.metrics.text_classifier_metrics import text_classifier
 
 __all__ = [
+    "GENERATION_METRICS",
     "answers",
+    "answers_or_none",
     "best_no_answer_threshold",
     "best_thresholds",
     "bits_per_byte",
     "classification",
     "entities",
+    "generation",
     "gzip_bits_per_byte",
     "language_model",
     "length_buckets",
@@ -40,17 +50,22 @@ __all__ = [
     "normalised_answer",
     "perplexity",
     "regression",
+    "signatures",
     "slices",
     "tagging",
+    "text_classifier",
 ]
 
 _HOMES = {
+    "GENERATION_METRICS": "generation_metrics",
     "answers": "answer_metrics",
+    "answers_or_none": "answer_metrics",
     "best_no_answer_threshold": "answer_metrics",
     "best_thresholds": "multi_label_metrics",
     "bits_per_byte": "language_model_metrics",
     "classification": "classification_metrics",
     "entities": "entity_metrics",
+    "generation": "generation_metrics",
     "gzip_bits_per_byte": "language_model_metrics",
     "language_model": "language_model_metrics",
     "length_buckets": "slice_metrics",
@@ -58,8 +73,10 @@ _HOMES = {
     "normalised_answer": "answer_metrics",
     "perplexity": "language_model_metrics",
     "regression": "regression_metrics",
+    "signatures": "generation_metrics",
     "slices": "slice_metrics",
     "tagging": "entity_metrics",
+    "text_classifier": "text_classifier_metrics",
 }
 
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-__all__ = ["answers", "best_no_answer_threshold", "normalised_answer"]
+__all__ = ["answers", "answers_or_none", "best_no_answer_threshold", "normalised_answer"]
 
 _ARTICLES = re.compile(r"\b(?:a|an|the)\b")
 _WITHOUT_PUNCTUATION = str.maketrans("", "", string.punctuation)
@@ -90,6 +90,31 @@ def best_no_answer_threshold(
     possible = np.flatnonzero(np.concatenate([[True], scores[:-1] != scores[1:], [True]]))
     best = possible[np.isclose(totals[possible], totals[possible].max(), rtol=0, atol=1e-9)]
     return float(bounds[best[-1]])
+
+
+def answers_or_none(
+    predictions: Mapping[str, str],
+    references: Mapping[str, Sequence[str]],
+    no_answer_scores: Mapping[str, float],
+    threshold: float | None,
+) -> dict[str, str]:
+    """Say "" where no answer is enough better.
+
+    Args:
+        predictions: see `best_no_answer_threshold`, as the next two.
+        references: question's id → its right answers.
+        no_answer_scores: question's id → how much better no answer is.
+        threshold: from where on no answer is given; None for the best one, or for always an
+            answer where every question has one.
+    """
+    if threshold is None and all(references.values()):
+        return dict(predictions)
+    if threshold is None:
+        threshold = best_no_answer_threshold(predictions, references, no_answer_scores)
+    return {
+        question: "" if no_answer_scores[question] > threshold else answer
+        for question, answer in predictions.items()
+    }
 
 
 def normalised_answer(text: str) -> str:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from tfllm.models.text_embedder import TextEmbedder
     from tfllm.models.token_classifier import TokenClassifier
     from tfllm.models.trainable import TrainableShare, trainable_share
+    from tfllm.models.trained_files import save_trained
 
 __all__ = [
     "CausalLM",
@@ -37,6 +38,7 @@ __all__ = [
     "load_adapters",
     "merge_lora",
     "save_adapters",
+    "save_trained",
     "small_bert_config",
     "trainable_share",
 ]
@@ -55,6 +57,7 @@ _HOMES = {
     "load_adapters": "adapter_files",
     "merge_lora": "lora",
     "save_adapters": "adapter_files",
+    "save_trained": "trained_files",
     "small_bert_config": "bert_sizes",
     "trainable_share": "trainable",
 }

@@ -2,19 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 import tf_keras as keras
 from transformers import GPT2Config, TFGPT2Model
 
 from tfllm.errors import InputError
-from tfllm.generation.decode import Sampling, decode
+from tfllm.generation.beam import Beam
+from tfllm.generation.checks import check_one_mode
+from tfllm.generation.rules import Rules
+from tfllm.generation.sampling import Sampling
+from tfllm.generation.stop_strings import StopStrings
+from tfllm.generation.stream import stream
 from tfllm.losses import linear_cross_entropy
 from tfllm.models import checkpoint_files, gpt2, gpt2_weights
 from tfllm.models.embedding_rows import embedding_rows
+from tfllm.models.generation_functions import GenerationFunctions
+from tfllm.models.generation_prompts import (
+    as_ragged,
+    begun_ids,
+    check_request,
+    is_texts,
+    prompt_ids,
+    required,
+    stop_strings,
+    text_of,
+    word_bytes,
+)
+from tfllm.models.generation_request import GenerationRequest
+from tfllm.models.likelihoods import Likelihoods
+from tfllm.models.target_likelihoods import target_log_likelihoods
+from tfllm.models.text_pieces import TextPieces
 from tfllm.training.step import SummedLossModel
 
 __all__ = ["CausalLM"]
@@ -189,6 +211,21 @@ class CausalLM(SummedLossModel):
         shape = tf.concat([tf.shape(hidden)[:-1], [self.config.vocab_size]], axis=0)
         scores = tf.reshape(scores, shape)
         return tf.ensure_shape(scores, [*hidden.shape[:-1], self.config.vocab_size])
+
+    def _next_logits(self, hidden: tf.Tensor) -> tf.Tensor:
+        """Do what `logits` does for a token a row, `<float>[batch, hidden_dim]`, and sooner.
+
+        TensorFlow's product with a transposed matrix takes twice as long as its batched product
+        where there are a few rows; with one row it is the other way round.
+        """
+        hidden = tf.cast(hidden, tf.float32)
+        table = self._head_table()
+        scores = tf.cond(
+            tf.shape(hidden)[0] <= 2,
+            lambda: tf.matmul(hidden, table, transpose_b=True),
+            lambda: tf.raw_ops.BatchMatMulV2(x=hidden, y=table, adj_y=True),
+        )
+        return tf.ensure_shape(scores, [hidden.shape[0], self.config.vocab_size])
 
     def _head_table(self) -> tf.Tensor:
         """`<float32>[words, hidden_dim]`."""
@@ -370,7 +407,7 @@ class CausalLM(SummedLossModel):
         room = columns - tf.shape(input_ids)[1]
         padding = [[0, 0], [0, 0], [0, room], [0, 0]]
         cache = [gpt2.KeyValues(*(tf.pad(t, padding) for t in pair)) for pair in key_values]
-        return self.logits(hidden[:, -1]), cache
+        return self._next_logits(hidden[:, -1]), cache
 
     def read_token(
         self,
@@ -382,38 +419,206 @@ class CausalLM(SummedLossModel):
     ) -> tuple[tf.Tensor, list[gpt2.KeyValues]]:
         """Run one more token of each row (see `generation.decode.Decodable`)."""
         hidden, cache = gpt2.decode_step(self.backbone, token, position, visible, cache, column)
-        return self.logits(hidden[:, -1]), cache
+        return self._next_logits(hidden[:, -1]), cache
 
     def generate(
         self,
-        input_ids: tf.Tensor | tf.RaggedTensor,
+        prompts: Any,
         *,
+        tokenizer: Any = None,
         max_new_tokens: int | tf.Tensor = 64,
         sampling: Sampling | None = None,
+        rules: Rules | None = None,
+        beam: Beam | None = None,
+        stop: Sequence[str] | StopStrings | None = None,
         eos_id: int | None = None,
-    ) -> tf.RaggedTensor:
-        """Continue each row of ids; the same code in Python, in a graph and in a bundle.
+        slide: bool = False,
+    ) -> Any:
+        """Continue each prompt; the same code in Python, in a graph and in a bundle.
+
+        In eager Python it runs as one graph for each mode, that is for which settings are given
+        and not for what they are; no batch and no length traces it again.
 
         Args:
-            input_ids: `<int32>[batch, (positions)]`, ragged or dense; no row empty.
+            prompts: texts, for which a tokenizer is needed; or ids `<int32>[batch, (positions)]`,
+                ragged or dense, no row empty.
+            tokenizer: a `tfllm.text.Tokenizer`. An empty text begins with its start token.
             max_new_tokens: at most so many for each row, `<int32>[]` or `[batch]`.
             sampling: how the next token is chosen; None for the likeliest one.
-            eos_id: a row ends when it is produced; it is not part of the result.
+            rules: what a continuation must, may not, or should rather not contain.
+            beam: search for likely continuations; not together with `sampling`.
+            stop: texts that end a row: with a tokenizer plain ones, else `StopStrings`. They are
+                no part of a resulting text; resulting ids hold the token that completed one.
+            eos_id: a row ends when it is produced, and it is not part of the result; None for the
+                tokenizer's end token, where there is a tokenizer.
+            slide: let a prompt that leaves no room for new tokens lose its beginning.
 
         Returns:
-            `<int32>[batch, (new tokens)]`, the new ids alone.
+            The continuations alone: of texts a list of texts (inside a graph `<string>[batch]`),
+            of ids `<int32>[batch, (new tokens)]`. A beam that returns several gives a list of
+            them for each prompt, best first, or `[batch, num_returned, (new tokens)]`.
 
         Raises:
-            InvalidArgumentError: if a prompt and its new tokens exceed the backbone's positions,
-                or a row is empty.
+            InputError: if a setting can't be meant, a prompt is empty where there is no start
+                token, or prompt and new tokens exceed the backbone's positions.
+            InvalidArgumentError: for such prompts inside a graph.
         """
-        return decode(
-            self,
-            input_ids,
-            max_new_tokens=max_new_tokens,
-            sampling=sampling,
-            eos_id=eos_id,
+        check_one_mode(sampling, beam)
+        ids, eos_id, is_text = self._prompt_ids(prompts, tokenizer, eos_id)
+        stop = stop_strings(stop, tokenizer)
+        request = GenerationRequest(
+            ids, max_new_tokens, sampling, rules, beam, stop, eos_id, slide
         )
+        if tf.executing_eagerly():
+            check_request(request, self.config.vocab_size, self.max_positions)
+            new = self._functions().generate(request)
+        else:
+            new = request.run(self)
+        return text_of(tokenizer, new, stop) if is_text else new
+
+    def stream(
+        self,
+        prompt: str | Sequence[int],
+        *,
+        tokenizer: Any,
+        max_new_tokens: int = 64,
+        sampling: Sampling | None = None,
+        rules: Rules | None = None,
+        stop: Sequence[str] = (),
+        eos_id: int | None = None,
+        slide: bool = False,
+    ) -> Iterator[str]:
+        """Give the text that `generate` gives, piece by piece as its tokens come.
+
+        A piece holds whole characters; what may be the beginning of a stop string waits.
+
+        Args:
+            prompt: one text, or its ids.
+            tokenizer: of which the bytes of each word are known: a `ByteLevelBPE`.
+            max_new_tokens: at most so many.
+            sampling: as in `generate`.
+            rules: as in `generate`.
+            stop: as in `generate`.
+            eos_id: as in `generate`.
+            slide: as in `generate`.
+
+        Yields:
+            pieces of text, none empty.
+
+        Raises:
+            InputError: as `generate`, before anything is generated.
+        """
+        one = prompt if isinstance(prompt, str | bytes) else tf.constant([prompt], tf.int32)
+        ids, eos_id, _ = self._prompt_ids(
+            [one] if isinstance(one, str | bytes) else one, tokenizer, eos_id, always=True
+        )
+        words = word_bytes(tokenizer)
+        found = stop_strings(stop or None, tokenizer)
+        request = GenerationRequest(
+            ids, max_new_tokens, sampling, rules, None, found, eos_id, slide
+        )
+        check_request(request, self.config.vocab_size, self.max_positions)
+        settings = request._asdict()
+        del settings["beam"]
+        steps = stream(self, **settings, functions=self._functions().stream)
+        return _pieces(steps, words.numpy(), TextPieces(list(stop)))
+
+    def score(
+        self, texts: Any, *, tokenizer: Any = None, batch_size: int = 8
+    ) -> Likelihoods:
+        """Say how likely the model finds texts.
+
+        Rows of like length go together, logits are made in chunks, and nothing is traced twice.
+
+        Args:
+            texts: texts, for which a tokenizer is needed; or rows of ids, ragged or dense. A text
+                begins with the tokenizer's start token, where it has one, so that its first token
+                counts as well; the first id of a row does not.
+            tokenizer: a `tfllm.text.Tokenizer`.
+            batch_size: rows at once.
+
+        Raises:
+            InputError: if a text has more tokens than the backbone has positions.
+        """
+        if is_texts(texts):
+            ids = begun_ids(required(tokenizer), texts)
+        else:
+            ids = as_ragged(texts)
+        rows = [np.asarray(row, np.int32) for row in ids.to_list()]
+        for i, row in enumerate(rows):
+            if len(row) > self.max_positions:
+                raise InputError(
+                    f"text {i} has {len(row)} tokens, and the model {self.max_positions} "
+                    "positions. Cut it"
+                )
+        if batch_size < 1:
+            raise InputError(f"batch_size must be at least 1. Received: {batch_size}")
+        found: list[np.ndarray] = [np.zeros([0], np.float32)] * len(rows)
+        order = sorted(range(len(rows)), key=lambda i: len(rows[i]))
+        score = self._functions().score
+        for start in range(0, len(order), batch_size):
+            chosen = order[start : start + batch_size]
+            lengths = [len(rows[i]) for i in chosen]
+            padded = np.zeros([len(chosen), max(1, *lengths)], np.int32)
+            for row, i in zip(padded, chosen, strict=True):
+                row[: len(rows[i])] = rows[i]
+            likelihoods = score(padded, np.array(lengths, np.int32)).numpy()
+            for row, i, length in zip(likelihoods, chosen, lengths, strict=True):
+                found[i] = row[: max(0, length - 1)]
+        return Likelihoods.of(found)
+
+    def token_log_likelihoods(self, input_ids: tf.Tensor, lengths: tf.Tensor) -> tf.Tensor:
+        """Say how likely each token is after those before it.
+
+        Args:
+            input_ids: `<int32>[batch, positions]`; what stands behind a row's length is padding.
+            lengths: `<int32>[batch]`.
+
+        Returns:
+            `<float32>[batch, positions - 1]`, in nats: column t is of the token at t + 1. 0 where
+            there is none.
+        """
+        # Padding on the right is seen by nobody: attention looks to the left.
+        hidden = self.hidden_states({"input_ids": input_ids})[:, :-1]
+        targets = input_ids[:, 1:]
+        there = tf.range(tf.shape(targets)[1]) < lengths[:, None] - 1
+        likelihoods = target_log_likelihoods(
+            tf.cast(tf.boolean_mask(hidden, there), tf.float32),
+            self._head_table(),
+            tf.boolean_mask(targets, there),
+        )
+        return tf.scatter_nd(tf.where(there), likelihoods, tf.shape(there, tf.int64))
+
+    def _prompt_ids(
+        self, prompts: Any, tokenizer: Any, eos_id: int | None, *, always: bool = False
+    ) -> tuple[tf.RaggedTensor, int | None, bool]:
+        """Ids of prompts, the end token, and whether they are texts."""
+        if eos_id is None and tokenizer is not None:
+            eos_id = tokenizer.eos_id
+        if is_texts(prompts):
+            return prompt_ids(required(tokenizer), prompts), eos_id, True
+        return as_ragged(prompts), eos_id, always
+
+    def _functions(self) -> GenerationFunctions:
+        """The functions traced so far, if they still go through this model's layers."""
+        layers = gpt2.projections(self.backbone)
+        kept = self.__dict__.get("_generation_functions")
+        if kept is None or not kept.fit(layers):
+            kept = GenerationFunctions(self, layers)
+            # Past Keras's tracking: it is no part of the model.
+            object.__setattr__(self, "_generation_functions", kept)
+        return kept
+
+
+def _pieces(
+    steps: Iterator[np.ndarray], words: np.ndarray, pieces: TextPieces
+) -> Iterator[str]:
+    for step in steps:
+        token = int(step[0])
+        if piece := pieces.add(words[token] if token < len(words) else b""):
+            yield piece
+    if piece := pieces.end():
+        yield piece
 
 
 def _as_features(features: Any) -> Mapping[str, tf.Tensor]:

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 from transformers import GPT2Config, TFGPT2Model
+from transformers.modeling_tf_utils import TFConv1D
 
 from tfllm.errors import InputError
 from tfllm.layers.activations import gelu_tanh
@@ -30,6 +31,7 @@ __all__ = [
     "hidden_states",
     "positions_of",
     "prefill",
+    "projections",
     "visible_keys",
 ]
 
@@ -114,6 +116,12 @@ def positions_of(visible: tf.Tensor) -> tf.Tensor:
     return tf.maximum(tf.reduce_sum(tf.cast(visible, tf.int32), axis=-1) - 1, 0)
 
 
+def projections(backbone: TFGPT2Model) -> list[Any]:
+    """The layers that adapters may stand in for, in order."""
+    blocks = backbone.transformer.h
+    return [p for b in blocks for p in (b.attn.c_attn, b.attn.c_proj, b.mlp.c_fc, b.mlp.c_proj)]
+
+
 def hidden_states(
     backbone: TFGPT2Model,
     input_ids: tf.Tensor | None = None,
@@ -172,7 +180,7 @@ def prefill(
         raise ValueError("give exactly one of input_ids and inputs_embeds")
     main = backbone.transformer
     if inputs_embeds is None:
-        inputs_embeds = main.wte(input_ids)
+        inputs_embeds = _embed_words(main.wte, input_ids)
     length = inputs_embeds.shape[1] or tf.shape(inputs_embeds)[1]
     # A GPU would read zeros beyond the table of positions, and say nothing.
     tf.debugging.assert_less_equal(
@@ -183,7 +191,7 @@ def prefill(
         position_ids = positions_of(visible)
     dropout = SeededDropout.when(training, dropout_seed)
     x = inputs_embeds + tf.cast(main.wpe(position_ids), inputs_embeds.dtype)
-    return _through_blocks(backbone, x, visible[:, None], dropout, cache=None, column=None)
+    return _through_blocks(backbone, x, visible[:, None], dropout, cache=None, where=None)
 
 
 def decode_step(
@@ -209,9 +217,20 @@ def decode_step(
         hidden states `<float>[batch, 1, hidden_dim]` and the cache with the column filled.
     """
     main = backbone.transformer
-    x = main.wte(input_ids)
+    x = _embed_words(main.wte, input_ids)
     x += tf.cast(main.wpe(position_ids), x.dtype)
-    return _through_blocks(backbone, x, visible[:, None, None], None, cache=cache, column=column)
+    where = _places(tf.shape(x)[0], backbone.config.n_head, column)
+    return _through_blocks(backbone, x, visible[:, None, None], None, cache=cache, where=where)
+
+
+def _embed_words(layer: Any, input_ids: tf.Tensor) -> tf.Tensor:
+    """What the layer's own call gives.
+
+    That looks up in the variable itself, and TensorFlow then copies the whole variable each time
+    that something else reads it: the head does, once a token.
+    """
+    rows = tf.gather(tf.convert_to_tensor(layer.embeddings), input_ids)
+    return tf.cast(rows, layer.compute_dtype)
 
 
 def _through_blocks(
@@ -221,9 +240,9 @@ def _through_blocks(
     dropout: SeededDropout | None,
     *,
     cache: list[KeyValues] | None,
-    column: tf.Tensor | None,
+    where: tf.Tensor | None,
 ) -> tuple[tf.Tensor, list[KeyValues]]:
-    """`visible` is `<bool>[batch, 1, queries, keys]`."""
+    """`visible` is `<bool>[batch, 1, queries, keys]`; `where` as `_places` gives it."""
     main, config = backbone.transformer, backbone.config
     penalty = tf.where(visible, 0.0, HIDDEN_KEY)
     if dropout:
@@ -232,7 +251,7 @@ def _through_blocks(
     for i, block in enumerate(main.h):
         past = None if cache is None else cache[i]
         attended, present = _attention(
-            block.attn, _norm(block.ln_1, x), penalty, config, i, dropout, past, column
+            block.attn, _norm(block.ln_1, x), penalty, config, i, dropout, past, where
         )
         x += attended
         x += _mlp(block.mlp, _norm(block.ln_2, x), config, i, dropout)
@@ -248,21 +267,24 @@ def _attention(
     index: int,
     dropout: SeededDropout | None,
     past: KeyValues | None,
-    column: tf.Tensor | None,
+    where: tf.Tensor | None,
 ) -> tuple[tf.Tensor, KeyValues]:
     """Multi-head self-attention of one block, `[batch, queries, hidden_dim]` → the same.
 
     Reference:
         Vaswani et al., 2017, arXiv:1706.03762.
     """
-    batch, length = tf.shape(x)[0], x.shape[1] or tf.shape(x)[1]
+    length = x.shape[1] or tf.shape(x)[1]
     heads, head_dim = config.n_head, config.n_embd // config.n_head
     qkv = _project(attention.c_attn, x, dropout, site=4 * index)
-    qkv = tf.reshape(qkv, [batch, length, 3, heads, head_dim])
-    query, keys, values = tf.unstack(tf.transpose(qkv, [2, 0, 3, 1, 4]), axis=0)
-    present = KeyValues(keys, values)
-    if past is not None:
-        present = KeyValues(*(_write(a, b, column) for a, b in zip(past, present, strict=True)))
+    if past is None:
+        qkv = tf.reshape(qkv, [-1, length, 3, heads, head_dim])
+        query, keys, values = tf.unstack(tf.transpose(qkv, [2, 0, 3, 1, 4]), axis=0)
+        present = KeyValues(keys, values)
+    else:
+        qkv = tf.reshape(qkv, [-1, 3, heads, 1, head_dim])
+        query, *new = tf.unstack(qkv, axis=1)
+        present = KeyValues(*(_write(a, b, where) for a, b in zip(past, new, strict=True)))
     query *= tf.cast(_score_scale(config, index), query.dtype)
     scores = tf.matmul(query, present.keys, transpose_b=True)  # [batch, heads, queries, keys]
     # float32 whatever the precision: half-precision softmax sums drift. A difference and no sum:
@@ -272,8 +294,9 @@ def _attention(
     if dropout and rate > 0.0:
         kept = dropout.mask(tf.shape(scores), rate, site=3 * index + 1)
     mixed = mix_values(scores, present.values, kept, rate)
-    mixed = tf.transpose(mixed, [0, 2, 1, 3])
-    mixed = tf.reshape(mixed, [batch, length, config.n_embd])
+    if past is None:
+        mixed = tf.transpose(mixed, [0, 2, 1, 3])
+    mixed = tf.reshape(mixed, [-1, length, config.n_embd])
     mixed = _project(attention.c_proj, mixed, dropout, site=4 * index + 1)
     if dropout:
         mixed = dropout(mixed, config.resid_pdrop, site=3 * index + 2)
@@ -288,7 +311,15 @@ def _project(layer: Any, x: tf.Tensor, dropout: SeededDropout | None, site: int)
     """A projection, or an adapter around one, which has dropout of its own."""
     if dropout and isinstance(layer, LoRA):
         return layer(x, dropout_seed=dropout.seed_at(ADAPTER_SITES + site))
+    if isinstance(layer, TFConv1D) and x.shape[1] == 1:
+        return _project_token(layer, x)
     return layer(x)
+
+
+def _project_token(layer: TFConv1D, x: tf.Tensor) -> tf.Tensor:
+    """What the layer's call gives for one token a row, without asking for shapes 48 times."""
+    flat = tf.matmul(tf.reshape(x, [-1, layer.nx]), tf.cast(layer.weight, x.dtype))
+    return tf.reshape(flat + tf.cast(layer.bias, x.dtype), [-1, 1, layer.nf])
 
 
 def _score_scale(config: GPT2Config, index: int) -> float:
@@ -296,14 +327,18 @@ def _score_scale(config: GPT2Config, index: int) -> float:
     return scale / (index + 1) if config.scale_attn_by_inverse_layer_idx else scale
 
 
-def _write(cache: tf.Tensor, new: tf.Tensor, column: tf.Tensor) -> tf.Tensor:
-    """Put `[batch, heads, 1, head_dim]` into one column of `[batch, heads, columns, head_dim]`."""
-    shape = tf.shape(cache)
-    rows = shape[0] * shape[1]
-    flat = tf.reshape(cache, [rows, shape[2], shape[3]])
-    where = tf.stack([tf.range(rows), tf.fill([rows], column)], axis=1)
-    flat = tf.tensor_scatter_nd_update(flat, where, tf.reshape(new, [rows, shape[3]]))
-    return tf.reshape(flat, shape)
+def _places(rows: tf.Tensor, heads: int, column: tf.Tensor) -> tf.Tensor:
+    """Where one column of a cache lies: row, head, column, `<int32>[batch · heads, 3]`."""
+    numbers = tf.range(rows * heads)
+    return tf.stack([numbers // heads, numbers % heads, tf.fill(tf.shape(numbers), column)], axis=1)
+
+
+def _write(cache: tf.Tensor, new: tf.Tensor, where: tf.Tensor) -> tf.Tensor:
+    """Put `[batch, heads, 1, head_dim]` into one column of `[batch, heads, columns, head_dim]`.
+
+    The cache has no other reader, not even of its shape: so TensorFlow writes in place.
+    """
+    return tf.tensor_scatter_nd_update(cache, where, tf.reshape(new, [-1, new.shape[-1]]))
 
 
 def _mlp(

@@ -26,8 +26,6 @@ from tfllm.models.token_head import token_head
 
 __all__ = ["QuestionAnswerer"]
 
-# Windows that are in memory together, of however many contexts.
-_WINDOWS_TOGETHER = 16
 
 _MASKED = -1e30
 
@@ -304,7 +302,7 @@ class QuestionAnswerer(TaskModel):
             # Places of tokens are small enough to be float32.
             return tf.stack([tf.cast(found[name], tf.float32) for name in names], axis=1)
 
-        found = in_chunks(compute, windows.features, rows_per_chunk=_WINDOWS_TOGETHER)
+        found = in_chunks(compute, windows.features)
         start, end, score, no_answer = tf.unstack(tf.ensure_shape(found, [None, 4]), axis=1)
         places = {"start": tf.cast(start, tf.int32), "end": tf.cast(end, tf.int32)}
         return places | {"score": score, "no_answer_score": no_answer}

@@ -8,6 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfllm.errors import InputError
+from tfllm.models.text_windows import repeated
 
 __all__ = ["PairFrame", "QuestionWindows", "cut_contexts", "frame_of_pair"]
 
@@ -109,11 +110,11 @@ def cut_contexts(
     cut = [tf.gather(t.values, places.values) for t in (ids, first_bytes, end_bytes)]
     ones = tf.ones_like(cut[0])
     pieces = [
-        _repeated(frame.before, places.nrows()),
+        _framing(frame.before, places.nrows()),
         _columns(asked, asked.values, question, 0, 0, 0),
-        _repeated(frame.between, places.nrows()),
+        _framing(frame.between, places.nrows()),
         _columns(places, cut[0], answers, ones, *cut[1:]),
-        _repeated(frame.after, places.nrows()),
+        _framing(frame.after, places.nrows()),
     ]
     dense = tf.concat(pieces, axis=1).to_tensor(-1)
     input_ids, *others = tf.unstack(dense, num=5, axis=-1)
@@ -134,8 +135,6 @@ def _columns(rows: tf.RaggedTensor, ids: tf.Tensor, *columns: tf.Tensor | int) -
     return rows.with_values(tf.stack([ids, *wide], axis=1))
 
 
-def _repeated(tokens: np.ndarray, count: tf.Tensor) -> tf.RaggedTensor:
+def _framing(tokens: np.ndarray, count: tf.Tensor) -> tf.RaggedTensor:
     """`<int32>[tokens, 2]` → `<int32>[count, (tokens), 5]`."""
-    columns = np.pad(tokens, [[0, 0], [0, 3]])
-    values = tf.tile(tf.constant(columns, tf.int32), [count, 1])
-    return tf.RaggedTensor.from_uniform_row_length(values, len(tokens), count)
+    return repeated(np.pad(tokens, [[0, 0], [0, 3]]), count)

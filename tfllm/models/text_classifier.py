@@ -19,6 +19,7 @@ from tfllm.models.backbones import (
     load_heads,
     save_folder,
 )
+from tfllm.models.labels import check_names, check_same_labels, labels_of, listed
 from tfllm.models.task_model import TaskModel
 from tfllm.models.text_features import TextFeatures, token_probes
 from tfllm.models.text_windows import cut, frame_of, in_chunks
@@ -34,9 +35,6 @@ _PROBLEM_TYPES: dict[Kind, str] = {
     "regression": "regression",
 }
 _THRESHOLDS = "tfllm_thresholds"
-
-# Windows that are in memory together, of however many documents.
-_WINDOWS_TOGETHER = 16
 
 
 class TextClassifier(TaskModel):
@@ -134,7 +132,7 @@ class TextClassifier(TaskModel):
         kind = kind or _kind_of(config)
         return cls(
             create_backbone(config),
-            labels=_labels_of(config) if labels is None else labels,
+            labels=labels_of(config) if labels is None else labels,
             kind=kind,
             class_weights=class_weights,
             thresholds=_thresholds_of(config) if thresholds is None else thresholds,
@@ -183,7 +181,7 @@ class TextClassifier(TaskModel):
         if has_head:
             _check_same(name_or_folder, config, labels, kind)
             kind = _kind_of(config)
-            labels = _labels_of(config)
+            labels = labels_of(config)
             thresholds = _thresholds_of(config) if thresholds is None else thresholds
         kind = kind or "single_label"
         if labels is None and kind != "regression":
@@ -413,7 +411,7 @@ class TextClassifier(TaskModel):
                 pad_id=texts.pad_id,
             )
             features = texts.known(found.features)
-            logits = in_chunks(self.forward, features, rows_per_chunk=_WINDOWS_TOGETHER)
+            logits = in_chunks(self.forward, features)
             rows = tf.size(text)
             weight = found.tokens[:, None]
             total = tf.math.unsorted_segment_sum(logits * weight, found.documents, rows)
@@ -458,24 +456,18 @@ class TextClassifier(TaskModel):
 
 
 def _checked_labels(labels: Sequence[str], kind: Kind) -> list[str]:
-    labels = list(labels)
-    strange = [label for label in labels if not isinstance(label, str) or not label]
-    twice = sorted({label for label in labels if labels.count(label) > 1}) if not strange else []
-    if strange:
-        raise InputError(f"labels must be names. Received: {strange[0]!r} in {_listed(labels)}")
-    if twice:
-        raise InputError(f"labels must differ. Received: {twice[0]!r} more than once")
+    labels = check_names(labels)
     if kind == "regression":
         if len(labels) > 1:
             raise InputError(
-                f"regression has one number, not classes. Received: labels {_listed(labels)}"
+                f"regression has one number, not classes. Received: labels {listed(labels)}"
             )
         return labels or ["score"]
     least = 2 if kind == "single_label" else 1
     if len(labels) < least:
         raise InputError(
             f"a {kind} classifier needs at least {least} classes. Received: "
-            f"{_listed(labels) or 'none'}. See that the training data has the labels it should"
+            f"{listed(labels) or 'none'}. See that the training data has the labels it should"
         )
     return labels
 
@@ -491,11 +483,11 @@ def _checked_weights(
     if len(weights) != len(labels):
         raise InputError(
             f"class_weights must hold one weight for each of the {len(labels)} classes "
-            f"{_listed(labels)}. Received: {len(weights)}"
+            f"{listed(labels)}. Received: {len(weights)}"
         )
     if not all(0 <= weight < math.inf for weight in weights) or not any(weights):
         raise InputError(
-            f"class_weights must be 0 or more, and not all 0. Received: {_listed(weights)}"
+            f"class_weights must be 0 or more, and not all 0. Received: {listed(weights)}"
         )
     return weights
 
@@ -515,23 +507,13 @@ def _checked_thresholds(
     if len(thresholds) != len(labels):
         raise InputError(
             f"thresholds must be one number, or one for each of the {len(labels)} classes "
-            f"{_listed(labels)}. Received: {len(thresholds)}"
+            f"{listed(labels)}. Received: {len(thresholds)}"
         )
     if not all(0 < threshold < 1 for threshold in thresholds):
         raise InputError(
-            f"thresholds must be between 0 and 1, both excluded. Received: {_listed(thresholds)}"
+            f"thresholds must be between 0 and 1, both excluded. Received: {listed(thresholds)}"
         )
     return thresholds
-
-
-def _listed(values: Sequence[Any]) -> str:
-    shown = ", ".join(str(value) for value in values[:10])
-    return shown if len(values) <= 10 else f"{shown}, … ({len(values)} in all)"
-
-
-def _labels_of(config: PretrainedConfig) -> tuple[str, ...]:
-    names = {int(i): label for i, label in config.id2label.items()}
-    return tuple(names[i] for i in sorted(names))
 
 
 def _kind_of(config: PretrainedConfig) -> Kind:
@@ -553,13 +535,7 @@ def _check_same(
     kind: Kind | None,
 ) -> None:
     """Refuse labels and a kind that differ from those of the head that is there."""
-    own = _labels_of(config)
-    if labels is not None and tuple(labels) != own:
-        raise InputError(
-            f"{name_or_folder} holds a classifier of {_listed(own)}, and labels are "
-            f"{_listed(labels)}. Leave labels out, or put a new head on its backbone "
-            "(--new_head)"
-        )
+    check_same_labels(name_or_folder, labels_of(config), labels, what="classifier")
     if kind is not None and kind != _kind_of(config):
         raise InputError(
             f"{name_or_folder} holds a {_kind_of(config)} classifier, and kind is {kind}. Leave "

@@ -10,7 +10,10 @@ import tensorflow as tf
 
 from tfllm.models.text_features import example_row
 
-__all__ = ["Frame", "Windows", "cut", "frame_of", "in_chunks"]
+__all__ = ["Frame", "Windows", "cut", "frame_of", "in_chunks", "repeated"]
+
+# Windows that are in memory together, of however many documents.
+_ROWS_TOGETHER = 16
 
 
 class Frame(NamedTuple):
@@ -96,9 +99,9 @@ def _framed(texts: tf.RaggedTensor, frame: Frame, pad_id: int) -> dict[str, tf.T
     count = texts.nrows()
     types = tf.fill(tf.shape(texts.values), frame.token_type)
     pieces = [
-        _repeated(frame.before, count),
+        repeated(frame.before, count),
         texts.with_values(tf.stack([texts.values, types], axis=1)),
-        _repeated(frame.after, count),
+        repeated(frame.after, count),
     ]
     rows = tf.concat(pieces, axis=1)
     input_ids, token_types = tf.unstack(rows.to_tensor(-1), axis=-1)
@@ -110,8 +113,16 @@ def _framed(texts: tf.RaggedTensor, frame: Frame, pad_id: int) -> dict[str, tf.T
     }
 
 
-def _repeated(tokens: np.ndarray, count: tf.Tensor) -> tf.RaggedTensor:
-    """`<int32>[tokens, 2]` → `<int32>[count, (tokens), 2]`."""
+def repeated(tokens: np.ndarray, count: tf.Tensor) -> tf.RaggedTensor:
+    """Give each of `count` rows the same tokens.
+
+    Args:
+        tokens: `<int32>[tokens, columns]`.
+        count: `<int>[]`.
+
+    Returns:
+        `<int32>[count, (tokens), columns]`.
+    """
     values = tf.tile(tf.constant(tokens, tf.int32), [count, 1])
     return tf.RaggedTensor.from_uniform_row_length(values, len(tokens), count)
 
@@ -120,7 +131,7 @@ def in_chunks(
     compute: Callable[[dict[str, tf.Tensor]], tf.Tensor],
     features: dict[str, tf.Tensor],
     *,
-    rows_per_chunk: int,
+    rows_per_chunk: int = _ROWS_TOGETHER,
 ) -> tf.Tensor:
     """Compute `[rows, …]` of features a few rows at a time, so that memory has a bound.
 

@@ -23,6 +23,7 @@ from tfllm.models.backbones import (
     save_folder,
 )
 from tfllm.models.entities import find_entities
+from tfllm.models.labels import check_names, check_same_labels, labels_of, listed
 from tfllm.models.tag_scheme import Scheme, allowed_tags
 from tfllm.models.task_model import TaskModel
 from tfllm.models.text_features import TextFeatures
@@ -136,7 +137,7 @@ class TokenClassifier(TaskModel):
             config = AutoConfig.for_model(**config)
         return cls(
             create_backbone(config),
-            labels=_labels_of(config) if labels is None else labels,
+            labels=labels_of(config) if labels is None else labels,
             crf=_crf_of(config) if crf is None else crf,
             scheme=_scheme_of(config, "iob2") if scheme == "as_saved" else scheme,
             class_weights=class_weights,
@@ -185,8 +186,8 @@ class TokenClassifier(TaskModel):
         held = any("ForTokenClassification" in a for a in config.architectures or ())
         has_head = held and not new_head
         if has_head:
-            _check_same(name_or_folder, _labels_of(config), labels)
-            labels = _labels_of(config)
+            check_same_labels(name_or_folder, labels_of(config), labels, what="token classifier")
+            labels = labels_of(config)
         if labels is None:
             raise InputError(
                 f"{name_or_folder} holds no token classifier, so the new one needs labels. Give "
@@ -410,16 +411,10 @@ class TokenClassifier(TaskModel):
 
 
 def _checked_labels(labels: Sequence[str]) -> list[str]:
-    labels = list(labels)
-    strange = [label for label in labels if not isinstance(label, str) or not label]
-    if strange:
-        raise InputError(f"labels must be names. Received: {strange[0]!r} in {labels}")
-    twice = sorted({label for label in labels if labels.count(label) > 1})
-    if twice:
-        raise InputError(f"labels must differ. Received: {twice[0]!r} more than once")
+    labels = check_names(labels)
     if len(labels) < 2:
         raise InputError(
-            f"a token classifier needs at least 2 tags. Received: {', '.join(labels) or 'none'}. "
+            f"a token classifier needs at least 2 tags. Received: {listed(labels) or 'none'}. "
             "See that the training data has the tags it should"
         )
     return labels
@@ -441,11 +436,6 @@ def _checked_weights(
     return weights
 
 
-def _labels_of(config: PretrainedConfig) -> tuple[str, ...]:
-    names = {int(i): label for i, label in config.id2label.items()}
-    return tuple(names[i] for i in sorted(names))
-
-
 def _crf_variables(crf: CRF | None) -> dict[str, tf.Variable]:
     """The scores of a CRF, not what its variables hold, by their names in a folder."""
     return {} if crf is None else {_CRF + k: tf.Variable(v) for k, v in crf.tensors().items()}
@@ -457,13 +447,3 @@ def _crf_of(config: PretrainedConfig) -> bool:
 
 def _scheme_of(config: PretrainedConfig, otherwise: Scheme | None) -> Scheme | None:
     return getattr(config, _SCHEME_KEY, otherwise)
-
-
-def _check_same(
-    name_or_folder: str | Path, own: Sequence[str], labels: Sequence[str] | None
-) -> None:
-    if labels is not None and tuple(labels) != tuple(own):
-        raise InputError(
-            f"{name_or_folder} holds a token classifier of {', '.join(own)}, and labels are "
-            f"{', '.join(labels)}. Leave labels out, or put a new head on its backbone"
-        )

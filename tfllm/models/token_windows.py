@@ -12,9 +12,6 @@ from tfllm.models.text_windows import cut, frame_of, in_chunks
 
 __all__ = ["TokenWindows"]
 
-# Windows that are in memory together, of however many documents.
-_WINDOWS_TOGETHER = 16
-
 
 class TokenWindows:
     """Cuts documents into windows; each token counts in the one where it has most around it."""
@@ -58,7 +55,7 @@ class TokenWindows:
             pad_id=self._texts.pad_id,
         )
         features = self._texts.known(windows.features)
-        logits = in_chunks(forward, features, rows_per_chunk=_WINDOWS_TOGETHER)
+        logits = in_chunks(forward, features)
         return tf.gather_nd(logits, self._places(ids, windows.documents))
 
     def _places(self, ids: tf.RaggedTensor, documents: tf.Tensor) -> tf.Tensor:

@@ -9,6 +9,7 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from tfllm.optimization.compilation import compile_model
     from tfllm.optimization.creation import create_optimizer
     from tfllm.optimization.layer_depth import depth_by_name, layer_multipliers
     from tfllm.optimization.layerwise_adamw import LayerwiseAdamW, adamw, is_matrix
@@ -20,6 +21,7 @@ __all__ = [
     "WarmUpSchedule",
     "adamw",
     "average_in_place",
+    "compile_model",
     "create_optimizer",
     "depth_by_name",
     "is_matrix",
@@ -34,6 +36,7 @@ _HOMES = {
     "WarmUpSchedule": "schedules",
     "adamw": "layerwise_adamw",
     "average_in_place": "weight_average",
+    "compile_model": "compilation",
     "create_optimizer": "creation",
     "depth_by_name": "layer_depth",
     "is_matrix": "layerwise_adamw",

@@ -10,6 +10,19 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from tfllm.serving._c_api import log_errors_only
+    from tfllm.serving.client.async_client import AsyncClient
+    from tfllm.serving.client.errors import (
+        NotServedError,
+        RequestRefusedError,
+        ServerBusyError,
+        ServerFailedError,
+        ServerTimeoutError,
+        ServerUnreachableError,
+        ServingError,
+    )
+    from tfllm.serving.client.grpc_client import GrpcClient
+    from tfllm.serving.client.rest_client import Client
+    from tfllm.serving.client.version_status import VersionStatus
     from tfllm.serving.commands import (
         curl_line,
         docker_run_line,
@@ -18,16 +31,34 @@ if TYPE_CHECKING:
     )
     from tfllm.serving.errors import SessionError
     from tfllm.serving.fresh import predict_in_fresh_process
+    from tfllm.serving.preview import PreviewSettings, serve_preview
     from tfllm.serving.rest import answer
     from tfllm.serving.session import Session, newest_version
-    from tfllm.serving.showcase import answers_text, completions_text, next_commands_text
+    from tfllm.serving.showcase import (
+        answers_text,
+        completions_text,
+        next_commands_text,
+        trial_text,
+    )
     from tfllm.serving.signature import Signature, TensorSpec
 
 __all__ = [
+    "AsyncClient",
+    "Client",
+    "GrpcClient",
+    "NotServedError",
+    "PreviewSettings",
+    "RequestRefusedError",
+    "ServerBusyError",
+    "ServerFailedError",
+    "ServerTimeoutError",
+    "ServerUnreachableError",
+    "ServingError",
     "Session",
     "SessionError",
     "Signature",
     "TensorSpec",
+    "VersionStatus",
     "answer",
     "answers_text",
     "completions_text",
@@ -38,14 +69,28 @@ __all__ = [
     "next_commands_text",
     "predict_in_fresh_process",
     "request_body",
+    "serve_preview",
     "tensorboard_line",
+    "trial_text",
 ]
 
 _HOMES = {
+    "AsyncClient": "client.async_client",
+    "Client": "client.rest_client",
+    "GrpcClient": "client.grpc_client",
+    "NotServedError": "client.errors",
+    "PreviewSettings": "preview",
+    "RequestRefusedError": "client.errors",
+    "ServerBusyError": "client.errors",
+    "ServerFailedError": "client.errors",
+    "ServerTimeoutError": "client.errors",
+    "ServerUnreachableError": "client.errors",
+    "ServingError": "client.errors",
     "Session": "session",
     "SessionError": "errors",
     "Signature": "signature",
     "TensorSpec": "signature",
+    "VersionStatus": "client.version_status",
     "answer": "rest",
     "answers_text": "showcase",
     "completions_text": "showcase",
@@ -56,7 +101,9 @@ _HOMES = {
     "next_commands_text": "showcase",
     "predict_in_fresh_process": "fresh",
     "request_body": "commands",
+    "serve_preview": "preview",
     "tensorboard_line": "commands",
+    "trial_text": "showcase",
 }
 
 

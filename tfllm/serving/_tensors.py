@@ -38,7 +38,8 @@ DTYPES = {
     23: "uint64",
 }
 _NUMBERS = {name: number for number, name in DTYPES.items()}
-_NOT_IN_NUMPY = {"bfloat16", "resource", "variant"}
+_NOT_FED = {"bfloat16", "resource", "variant"}
+_NOT_FETCHED = {"resource", "variant"}
 
 
 def as_array(value: Any, dtype: str) -> np.ndarray:
@@ -50,7 +51,7 @@ def as_array(value: Any, dtype: str) -> np.ndarray:
     Raises:
         SessionError: INVALID_ARGUMENT, the value doesn't fit.
     """
-    if dtype in _NOT_IN_NUMPY:
+    if dtype in _NOT_FED:
         raise SessionError("UNIMPLEMENTED", f"can't feed a tensor of {dtype}")
     try:
         return _strings(value) if dtype == "string" else _numbers(value, dtype)
@@ -119,7 +120,7 @@ def output_array(tensor: int) -> np.ndarray:
     tensorflow = _c_api.library()
     number = tensorflow.TF_TensorType(tensor)
     dtype = DTYPES.get(number, f"DataType {number}")
-    if dtype not in _NUMBERS or dtype in _NOT_IN_NUMPY:
+    if dtype not in _NUMBERS or dtype in _NOT_FETCHED:
         raise SessionError("UNIMPLEMENTED", f"can't fetch a tensor of {dtype}")
     shape = tuple(tensorflow.TF_Dim(tensor, axis) for axis in range(tensorflow.TF_NumDims(tensor)))
     data = tensorflow.TF_TensorData(tensor)
@@ -127,6 +128,8 @@ def output_array(tensor: int) -> np.ndarray:
         texts = np.empty(math.prod(shape), dtype=object)
         texts[:] = [_string_at(data + i * _STRING_BYTES) for i in range(texts.size)]
         return texts.reshape(shape)
+    if dtype == "bfloat16":
+        import ml_dtypes  # noqa: F401  # TensorFlow brings it; it makes NumPy know the name
     array = np.empty(shape, dtype=dtype)
     if array.nbytes:
         ctypes.memmove(array.ctypes.data, data, array.nbytes)

@@ -4,10 +4,17 @@ A session goes through the C API of the installed wheel: no kernels that Python 
 off, TensorFlow's and TF Text's ops and no others. What runs here runs in the server; what fails
 here (`tf.py_function`, `jit_compile=True`, an unknown op) fails there with the same error.
 
-From a terminal, with a request in TF Serving's REST format on stdin:
+From a terminal, with a request in TF Serving's REST format on stdin, the server's reply:
 
     $ echo '{"instances": ["a fine day"]}' | python -m tfllm.serving.session savedmodels/sst2
-    {"predictions": [{"label": "positive", "score": 0.98}]}
+    {
+        "predictions": [
+            {
+                "label": "positive",
+                "score": 0.98
+            }
+        ]
+    }
 """
 
 from __future__ import annotations
@@ -18,7 +25,7 @@ import os
 import re
 import sys
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -129,13 +136,23 @@ class Session:
         finally:
             tensorflow.TF_DeleteSessionOptions(options)
 
-    def run(self, signature_name: str, inputs: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    def run(
+        self,
+        signature_name: str,
+        inputs: Mapping[str, Any],
+        *,
+        outputs: Sequence[str] = (),
+        timeout: float | None = None,
+    ) -> dict[str, np.ndarray]:
         """Answer one request.
 
         Args:
             signature_name: a key of `signatures`.
             inputs: every input of the signature → an array of its dtype, or (nested) lists.
                 Strings may be `str` or `bytes`.
+            outputs: which outputs to compute; none named: all of them.
+            timeout: seconds after which to give up, DEADLINE_EXCEEDED; None: never. An operation
+                that has begun is waited for.
 
         Returns:
             Every output → its array; strings are object arrays of `bytes`.
@@ -149,8 +166,9 @@ class Session:
         arrays = {
             name: _input_array(name, inputs[name], spec) for name, spec in signature.inputs.items()
         }
+        wanted = {name: signature.outputs[name] for name in outputs} or signature.outputs
         with self._in_flight() as session:
-            return self._run(session, signature, arrays)
+            return self._run(session, Signature(signature.inputs, wanted), arrays, timeout)
 
     def _signature(self, name: str) -> Signature:
         if name not in self.signatures:
@@ -174,7 +192,11 @@ class Session:
                 self._idle.notify_all()
 
     def _run(
-        self, session: int, signature: Signature, arrays: Mapping[str, np.ndarray]
+        self,
+        session: int,
+        signature: Signature,
+        arrays: Mapping[str, np.ndarray],
+        timeout: float | None,
     ) -> dict[str, np.ndarray]:
         tensorflow = _c_api.library()
         feeds = self._graph_outputs(signature.inputs)
@@ -187,7 +209,7 @@ class Session:
             with _c_api.new_status() as status:
                 tensorflow.TF_SessionRun(
                     session,
-                    None,
+                    _run_options(timeout),
                     feeds,
                     values,
                     len(feeds),
@@ -214,6 +236,12 @@ class Session:
                 raise SessionError("NOT_FOUND", f"the graph has no tensor {spec.tensor!r}")
             outputs[i] = _c_api.Output(handle, int(index))
         return outputs
+
+    def signature_protos(self) -> dict[str, bytes]:
+        """Give every signature as a serialized `SignatureDef`, the init op's among them."""
+        return {
+            entry.key: entry.value.SerializeToString() for entry in self._meta_graph.signature_def
+        }
 
     def nodes(self) -> Iterator[Node]:
         """Walk the main graph, then every function of the library."""
@@ -257,6 +285,22 @@ class Session:
     ) -> None:
         """Close the session."""
         self.close()
+
+
+def _run_options(timeout: float | None) -> _c_api.Buffer | None:
+    """Write a `RunOptions` whose only field is the time limit."""
+    if timeout is None:
+        return None
+    milliseconds = max(int(timeout * 1000), 1)
+    encoded = bytearray(b"\x10")  # field 2, `timeout_in_ms`, as a varint
+    while milliseconds > 127:
+        encoded.append(milliseconds & 127 | 128)
+        milliseconds >>= 7
+    encoded.append(milliseconds)
+    data = ctypes.create_string_buffer(bytes(encoded), len(encoded))
+    options = _c_api.Buffer(ctypes.cast(data, ctypes.c_void_p), len(encoded), None)
+    options.kept = data  # the buffer only points at it
+    return options
 
 
 def _must_compile(attributes: Any) -> bool:

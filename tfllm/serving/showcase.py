@@ -10,7 +10,7 @@ from typing import Any
 from tfllm.serving.commands import curl_line, docker_run_line, tensorboard_line
 from tfllm.serving.fresh import predict_in_fresh_process
 
-__all__ = ["answers_text", "completions_text", "next_commands_text"]
+__all__ = ["answers_text", "completions_text", "next_commands_text", "trial_text"]
 
 _PROMPT_CHARACTERS = 100
 _TRUTH_CHARACTERS = 80
@@ -61,6 +61,14 @@ def answers_text(bundle: Path, instances: Sequence[Any], truths: Sequence[str]) 
             f"  Truth:  {_shortened(truth)}",
         ]
     return "\n".join(lines)
+
+
+def trial_text(
+    bundle: Path, tensorboard_dir: Path, instances: Sequence[Any], truths: Sequence[str]
+) -> str:
+    """Write what `answers_text` and `next_commands_text` do, as a run's last words."""
+    answers = answers_text(bundle, instances, truths)
+    return f"\n{answers}\n\n{next_commands_text(bundle, tensorboard_dir, instances[0])}\n"
 
 
 def _shortened(value: Any) -> str:

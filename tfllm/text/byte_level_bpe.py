@@ -187,6 +187,11 @@ class ByteLevelBPE(tf.Module):
         }
         return hashlib.sha256(json.dumps(decisive).encode()).hexdigest()
 
+    @property
+    def word_bytes(self) -> tf.Tensor:
+        """Bytes of each id, `<string>[vocabulary_size]`; a text is those of its ids in a row."""
+        return self._bytes_of_ids[:-1]
+
     def _role_id(self, role: str) -> int | None:
         token = self.special_roles.get(role)
         return None if token is None else self._fast.token_to_id(token)

@@ -10,15 +10,24 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from tfllm.training.best_metric import BestMetric
-    from tfllm.training.devices import check_batch, create_strategy, set_precision, set_seed
+    from tfllm.training.devices import (
+        check_batch,
+        create_strategy,
+        set_precision,
+        set_seed,
+        set_up,
+    )
     from tfllm.training.figures import (
         calibration,
         confusion_matrix,
         entity_confusion,
         precision_recall,
         scatter,
+        tag_confusion,
     )
     from tfllm.training.folder import train_in_folder
+    from tfllm.training.generation_report import GenerationReport
+    from tfllm.training.generator import train_generator
     from tfllm.training.join_windows import best_windows, join_words
     from tfllm.training.language_model import train_language_model
     from tfllm.training.language_model_report import LanguageModelReport
@@ -29,28 +38,37 @@ if TYPE_CHECKING:
         number_lines,
         tag_lines,
     )
+    from tfllm.training.prompt_batches import generate_texts
+    from tfllm.training.question_answers import BestAnswers, best_answers
     from tfllm.training.row_predictor import RowPredictor, predict_rows
     from tfllm.training.run_estimate import Estimate, estimate
     from tfllm.training.task import train_task
     from tfllm.training.task_report import TaskReport
+    from tfllm.training.text_classifier_report import classifier_figures, classifier_lines
     from tfllm.training.workers import Workers
 
 __all__ = [
+    "BestAnswers",
     "BestMetric",
     "Estimate",
+    "GenerationReport",
     "LanguageModelReport",
     "RowPredictor",
     "TaskReport",
     "Trained",
     "Workers",
+    "best_answers",
     "best_windows",
     "calibration",
     "check_batch",
     "class_lines",
+    "classifier_figures",
+    "classifier_lines",
     "confusion_matrix",
     "create_strategy",
     "entity_confusion",
     "estimate",
+    "generate_texts",
     "join_words",
     "multi_label_lines",
     "number_lines",
@@ -59,29 +77,38 @@ __all__ = [
     "scatter",
     "set_precision",
     "set_seed",
+    "set_up",
+    "tag_confusion",
     "tag_lines",
     "train",
+    "train_generator",
     "train_in_folder",
     "train_language_model",
     "train_task",
 ]
 
 _HOMES = {
+    "BestAnswers": "question_answers",
     "BestMetric": "best_metric",
     "Estimate": "run_estimate",
+    "GenerationReport": "generation_report",
     "LanguageModelReport": "language_model_report",
     "RowPredictor": "row_predictor",
     "TaskReport": "task_report",
     "Trained": "loop",
     "Workers": "workers",
+    "best_answers": "question_answers",
     "best_windows": "join_windows",
     "calibration": "figures",
     "check_batch": "devices",
     "class_lines": "prediction_lines",
+    "classifier_figures": "text_classifier_report",
+    "classifier_lines": "text_classifier_report",
     "confusion_matrix": "figures",
     "create_strategy": "devices",
     "entity_confusion": "figures",
     "estimate": "run_estimate",
+    "generate_texts": "prompt_batches",
     "join_words": "join_windows",
     "multi_label_lines": "prediction_lines",
     "number_lines": "prediction_lines",
@@ -90,8 +117,11 @@ _HOMES = {
     "scatter": "figures",
     "set_precision": "devices",
     "set_seed": "devices",
+    "set_up": "devices",
+    "tag_confusion": "figures",
     "tag_lines": "prediction_lines",
     "train": "loop",
+    "train_generator": "generator",
     "train_in_folder": "folder",
     "train_language_model": "language_model",
     "train_task": "task",

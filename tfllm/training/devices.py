@@ -9,7 +9,29 @@ import tf_keras as keras
 
 from tfllm.errors import InputError
 
-__all__ = ["check_batch", "create_strategy", "set_precision", "set_seed"]
+__all__ = ["check_batch", "create_strategy", "set_precision", "set_seed", "set_up"]
+
+
+def set_up(
+    *, seed: int, precision: str, strategy: str, global_batch_size: int, accumulate_steps: int
+) -> tf.distribute.Strategy:
+    """Choose randomness, number format and devices of a process, before a model is made.
+
+    Args:
+        seed: see `set_seed`.
+        precision: see `set_precision`.
+        strategy: see `create_strategy`.
+        global_batch_size: rows of a step; see `check_batch`.
+        accumulate_steps: micro-batches of a step.
+
+    Raises:
+        InputError: see the functions named.
+    """
+    set_seed(seed)
+    set_precision(precision)
+    created = create_strategy(strategy)
+    check_batch(global_batch_size, accumulate_steps, created)
+    return created
 
 
 def create_strategy(name: str) -> tf.distribute.Strategy:

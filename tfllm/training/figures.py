@@ -22,6 +22,7 @@ __all__ = [
     "entity_confusion",
     "precision_recall",
     "scatter",
+    "tag_confusion",
 ]
 
 _DOTS_PER_INCH = 100
@@ -69,6 +70,20 @@ def entity_confusion(true_tags: _Tags, predicted_tags: _Tags) -> np.ndarray:
     names = [*kinds, ""]
     counts = np.array([[pairs[true, said] for said in names] for true in names], np.int64)
     return _matrix(counts, [*kinds, "(spurious)"], [*kinds, "(missed)"])
+
+
+def tag_confusion(true_tags: _Tags, predicted_tags: _Tags) -> np.ndarray:
+    """Draw which tag is taken for which.
+
+    Args:
+        true_tags: tags of each sentence's words.
+        predicted_tags: as many.
+    """
+    sides = [[tag for tags in side for tag in tags] for side in (true_tags, predicted_tags)]
+    labels = sorted({*sides[0], *sides[1]})
+    number = {label: i for i, label in enumerate(labels)}
+    true, predicted = (np.array([number[tag] for tag in side], np.int64) for side in sides)
+    return confusion_matrix(true, predicted, labels)
 
 
 def precision_recall(targets: np.ndarray, scores: np.ndarray, labels: Sequence[str]) -> np.ndarray:

@@ -35,7 +35,6 @@ class TaskReport:
         folder: Path,
         *,
         figures: Callable[[_Outputs], Mapping[str, np.ndarray]] | None = None,
-        curves: Callable[[_Outputs], Mapping[str, tuple[np.ndarray, np.ndarray]]] | None = None,
         lines: Callable[[_Outputs], Iterable[Mapping[str, Any]]] | None = None,
         predictions_path: Path | None = None,
         measured_within: Callable[[], AbstractContextManager[None]] = nullcontext,
@@ -52,8 +51,6 @@ class TaskReport:
                 drawn, not printed.
             folder: a run's `tensorboard`.
             figures: outputs → pictures by name, `<uint8>[1, height, width, 3]`.
-            curves: outputs → label → which rows have it, `<bool>[rows]`, and how likely that was
-                said to be, `<float>[rows]`, 0 to 1: TensorBoard's precision-recall curves.
             lines: outputs → what is written of each example, see `write_predictions`.
             predictions_path: the file they go to, replaced each time.
             measured_within: gives a context to measure in, such as one that puts the average of
@@ -65,7 +62,6 @@ class TaskReport:
         self._validation = validation
         self._measure = measure
         self._figures = figures
-        self._curves = curves
         self._lines = lines
         self._path = predictions_path
         self._measured_within = measured_within
@@ -120,7 +116,6 @@ class TaskReport:
 
     def _draw(self, results: Mapping[str, float], outputs: _Outputs, step: int) -> None:
         figures = self._figures(outputs) if self._figures else {}
-        curves = self._curves(outputs) if self._curves else {}
         if self._writer is None:
             # The folder's name is the curve's name in TensorBoard.
             self._writer = tf.summary.create_file_writer(str(self._folder / "validation"))
@@ -129,14 +124,5 @@ class TaskReport:
                 tf.summary.scalar(name, value)
             for name, picture in figures.items():
                 tf.summary.image(name, picture)
-            for name, (is_right, scores) in curves.items():
-                tf.summary.experimental.write_raw_pb(_curve(name, is_right, scores))
         self._writer.flush()
 
-
-def _curve(name: str, is_right: np.ndarray, scores: np.ndarray) -> bytes:
-    """Count what TensorBoard's plugin draws; it has no function for TensorFlow 2."""
-    from tensorboard.plugins.pr_curve import summary
-
-    scores = np.clip(np.nan_to_num(scores), 0.0, 1.0)
-    return summary.pb(name, np.asarray(is_right, bool), scores).SerializeToString()

@@ -73,3 +73,11 @@ def test_an_empty_token_between_tabs(write):
 def test_a_scheme_is_one_of_three(write):
     with pytest.raises(InputError, match="scheme must be one of iob1, .* Received: 'bio'"):
         Conll(write("a.conll", "x O\n"), scheme="bio")
+
+
+def test_a_line_of_other_columns_is_refused(write):
+    path = write("a.conll", "EU NNP I-ORG\n\n4 1/2 CD O\n\nGermany NNP I-LOC\n")
+    with pytest.raises(InputError, match=r"a\.conll:3 has 4 columns, and the file's first line 3"):
+        list(Conll(path, scheme="iob1"))
+    left = Conll(path, scheme="iob1", on_error="skip")
+    assert [e["tokens"] for e in left] == [["EU"], ["Germany"]]

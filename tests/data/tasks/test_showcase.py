@@ -71,7 +71,7 @@ def test_answers_stand_where_they_are_said_to():
 
 
 def test_other_processes_have_the_same_examples():
-    names = ("sentiment", "entities", "answers")
+    names = ("sentiment", "entities", "answers", "rewriting")
     code = (
         "from tfllm.data.showcase import Showcase\n"
         f"print([Showcase(name).digest() for name in {names}])"
@@ -82,5 +82,7 @@ def test_other_processes_have_the_same_examples():
 
 def test_places_and_names():
     assert Showcase("answers").place(4) == "showcase-answers:5"
-    with pytest.raises(InputError, match="one of sentiment, entities, answers. Received: 'news'"):
+    with pytest.raises(
+        InputError, match="one of sentiment, entities, answers, rewriting. Received: 'news'"
+    ):
         Showcase("news")

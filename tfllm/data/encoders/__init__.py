@@ -1,5 +1,6 @@
 """Encoders: a batch of examples → columns of arrays. Importing it imports no TensorFlow."""
 
+from tfllm.data.encoders.completion_encoder import CompletionEncoder
 from tfllm.data.encoders.document_encoder import DocumentEncoder
 from tfllm.data.encoders.encoder import Encoded, Encoder
 from tfllm.data.encoders.question_encoder import QuestionEncoder
@@ -8,6 +9,7 @@ from tfllm.data.encoders.tag_encoder import TagEncoder
 from tfllm.data.encoders.text_encoder import TextEncoder
 
 __all__ = [
+    "CompletionEncoder",
     "DocumentEncoder",
     "Encoded",
     "Encoder",

@@ -77,6 +77,16 @@ class QuestionEncoder:
         """The columns that a model takes; `starts` and `ends` only cut answers out."""
         return ("input_ids", "token_type_ids", "context_mask")
 
+    @property
+    def target_column(self) -> str | None:
+        """The column to predict, if there is one."""
+        return "spans" if self.answers is not None else None
+
+    @property
+    def weight_column(self) -> str | None:
+        """All windows count alike."""
+        return None
+
     def identity(self) -> dict[str, Any]:
         """What decides the arrays."""
         return {

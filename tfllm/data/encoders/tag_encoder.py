@@ -72,6 +72,16 @@ class TagEncoder:
         """The columns that a model takes; `word_starts` are the weights of `tags` as well."""
         return ("input_ids", "word_starts")
 
+    @property
+    def target_column(self) -> str | None:
+        """The column to predict, if there is one."""
+        return "tags" if self.tags is not None else None
+
+    @property
+    def weight_column(self) -> str | None:
+        """A word counts once, on its first token."""
+        return "word_starts"
+
     def identity(self) -> dict[str, Any]:
         """What decides the arrays."""
         return {

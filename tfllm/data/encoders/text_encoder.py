@@ -87,6 +87,16 @@ class TextEncoder:
         """Whether token types tell anything: of pairs, and of XLNet's own for its last token."""
         return self.second is not None or any(self.tokenizer.fast.encode("a").type_ids)
 
+    @property
+    def target_column(self) -> str | None:
+        """The column to predict, if there is one."""
+        return "label" if self.label is not None else None
+
+    @property
+    def weight_column(self) -> str | None:
+        """All rows count alike."""
+        return None
+
     def identity(self) -> dict[str, Any]:
         """What decides the arrays."""
         return {

@@ -29,8 +29,8 @@ _WITH_POSITION = re.compile(r"(.+?)[0-9]{1,2}", re.DOTALL)
 class Conll(Reader):
     """Examples `{"tokens": […], "tags": […]}`, one a sentence, from columns of tokens and tags.
 
-    Blank lines and `-DOCSTART-` lines part sentences. A sentence with a line that can't be read is
-    left out whole, and named by that line.
+    Blank lines and `-DOCSTART-` lines part sentences. A sentence with a line that can't be read, or
+    has not as many columns as the file's first one, is left out whole, and named by that line.
 
     Attributes:
         paths: paths and globs, packed with gzip or not.
@@ -61,18 +61,21 @@ class Conll(Reader):
         return self._resolve(self.paths)
 
     def _read(self, path: Path) -> Iterator[tuple[int, Example | BadRow]]:
+        columns: int | None = None
         for sentence in _sentences(path):
-            yield sentence[0][0], self._example(path, sentence)
+            if columns is None:
+                columns = len(self._cells(sentence[0][1]))
+            yield sentence[0][0], self._example(path, sentence, columns)
 
     def _example(
-        self, path: Path, sentence: list[tuple[int, str, BadRow | None]]
+        self, path: Path, sentence: list[tuple[int, str, BadRow | None]], columns: int
     ) -> Example | BadRow:
         tokens, tags = [], []
         for number, line, fault in sentence:
             if fault:
                 return fault
             try:
-                token, tag = self._columns(line)
+                token, tag = self._columns(line, columns)
             except ValueError as error:
                 return BadRow(path, number, str(error))
             tokens.append(token)
@@ -81,10 +84,16 @@ class Conll(Reader):
             return {"tokens": tokens}
         return {"tokens": tokens, "tags": to_iob2(tags, self.scheme) if self.scheme else tags}
 
-    def _columns(self, line: str) -> tuple[str, str]:
-        cells = line.split(self.delimiter) if self.delimiter else _GAP.split(line.strip(_BLANKS))
+    def _cells(self, line: str) -> list[str]:
+        return line.split(self.delimiter) if self.delimiter else _GAP.split(line.strip(_BLANKS))
+
+    def _columns(self, line: str, columns: int) -> tuple[str, str]:
+        cells = self._cells(line)
         if len(cells) < self._least_columns:
             raise ValueError(f"has {len(cells)} columns, fewer than {self._least_columns}")
+        if len(cells) != columns:
+            # A space within a token, say: the tag would be taken from another column.
+            raise ValueError(f"has {len(cells)} columns, and the file's first line {columns}")
         token = cells[self.token_column]
         if not token:
             raise ValueError("has no token")

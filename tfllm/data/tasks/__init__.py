@@ -1,5 +1,7 @@
 """Tasks: labelled examples out of files in one call, and what can be wrong with them."""
 
+from tfllm.data.tasks.completions import read_completions
+from tfllm.data.tasks.dialogues import read_dialogues
 from tfllm.data.tasks.labels import check_labels, label_counts, label_names, tag_names
 from tfllm.data.tasks.parts import Parts
 from tfllm.data.tasks.questions import read_questions
@@ -11,6 +13,8 @@ __all__ = [
     "check_labels",
     "label_counts",
     "label_names",
+    "read_completions",
+    "read_dialogues",
     "read_examples",
     "read_questions",
     "read_tagged_words",

@@ -1,0 +1,284 @@
+r"""Export a model that is there already, as a bundle for TF Serving.
+
+    python recipes/export_savedmodel.py --model runs/finetune_text_classifier
+    python recipes/export_savedmodel.py --model ./all-MiniLM-L6-v2 --export_name minilm
+    python recipes/export_savedmodel.py --model gpt2 --storage bfloat16 --keep 3
+
+--model is the folder of a finished run, a transformers folder, or a name on the hub. What it is
+for is read from its config.json; what a run was trained with is read from its run.json.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from tfllm import cli, export, models, serving, text
+from tfllm.data import templates
+from tfllm.errors import InputError
+from tfllm.models import checkpoint_files
+
+TaskName = Literal[
+    "auto",
+    "text_classification",
+    "token_classification",
+    "question_answering",
+    "embedding",
+    "generation",
+]
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """Flags of this recipe."""
+
+    model: str
+    """A finished run's folder, a transformers folder, or a name on the hub."""
+    task: TaskName = "auto"
+    """What the model is for. Default: what its config.json says."""
+    export_dir: str = "savedmodels"
+    """Folder that TF Serving bundles go to."""
+    export_name: str | None = None
+    """Name of the bundle. Default: the model's name."""
+    sequence_length: int | None = None
+    """Tokens of a row or window. Default: the run's, or the model's positions, at most 512."""
+    text_pair: bool = False
+    """Of a text classifier: a row has two texts. A run says so itself."""
+    windows: bool = False
+    """Of a text classifier: read long texts whole, in windows. A run says so itself."""
+    overlap: int | None = None
+    """Tokens that a window shares with the one before it. Default: the run's, or the model's."""
+    max_question_tokens: int | None = None
+    """Where longer questions are cut. Default: the run's, or 64."""
+    max_new_tokens: int | None = None
+    """Of generation: the most tokens of a reply. Default: the run's, or 48."""
+    temperature: float = 0.0
+    """Of generation: how freely the default signature draws; 0 takes the likeliest token."""
+    top_k: int = 0
+    """Of generation: the default signature draws among so many tokens; 0 for all."""
+    top_p: float = 1.0
+    """Of generation: it draws among tokens whose shares add up to this; 1 for all."""
+    storage: Literal["float32", "float16", "bfloat16"] = "float32"
+    """What matrices are stored as. Arithmetic is float32: half the disk, the same speed."""
+    keep: int | None = None
+    """Versions that stay, this one included; older ones are removed. Default: all."""
+    notes: str = ""
+    """More for the model card: data, licence, what the model is not for. Markdown."""
+    allow_pickle: bool = False
+    """Read pytorch_model.bin, a pickle, which can run code. Needs torch."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+    """Where the model comes from, and what is known of how it was made."""
+
+    folder: str | Path
+    config: Mapping[str, Any]
+    """Flags of its run; empty without one."""
+    metrics: Mapping[str, float]
+
+    def setting(self, config: Config, name: str, default: Any = None) -> Any:
+        """Give a flag, or else what the run had."""
+        given = getattr(config, name)
+        if given is not None and given is not False:
+            return given
+        found = self.config.get(name)
+        return default if found is None else found
+
+
+@dataclasses.dataclass(frozen=True)
+class Served:
+    """What `export_bundle` is given."""
+
+    signatures: dict[str, Any]
+    modules: Sequence[Any]
+    probes: Mapping[str, Any]
+    labels: Sequence[str] = ()
+
+
+def main(config: Config) -> None:
+    """A folder in, a bundle out."""
+    # 1. What it is. What can be refused is refused before TensorFlow is imported.
+    for name in ("sequence_length", "max_question_tokens", "max_new_tokens", "keep"):
+        value = getattr(config, name)
+        cli.require(value is None or value >= 1, name, value, "must be at least 1")
+    cli.require(config.temperature >= 0, "temperature", config.temperature, "must be at least 0")
+    cli.require(0 < config.top_p <= 1, "top_p", config.top_p, "must be above 0 and at most 1")
+    source = source_of(config.model)
+    task = task_of(source.folder) if config.task == "auto" else config.task
+    name = config.export_name or default_name(config.model)
+    export.check_name(name)
+    cli.check_writable(Path(config.export_dir), "export_dir")
+
+    # 2. The model, and what it serves
+    print(f"Loading {source.folder} for {task.replace('_', ' ')} …", flush=True)
+    served = TASKS[task](config, source)
+
+    # 3. The bundle
+    print("Exporting; the bundle is loaded in a fresh process and compared …", flush=True)
+    bundle = export.export_bundle(
+        served.signatures,
+        config.export_dir,
+        name,
+        modules=served.modules,
+        probes=served.probes,
+        card=export.Card(task.replace("_", " "), served.labels, source.metrics, config.notes),
+        storage=config.storage,
+        keep=config.keep,
+    )
+    size = sum(path.stat().st_size for path in bundle.rglob("*") if path.is_file())
+    print(f"The bundle {bundle} has {size / 1e6:,.1f} MB; {bundle.parent}/README.md describes it.")
+    print(f"Serve it:\n\n    {serving.docker_run_line(bundle)}")
+
+
+def source_of(model: str) -> Source:
+    """Find the model's folder and, where it is a run's, the run's flags and numbers."""
+    folder = Path(model)
+    record = folder / "run.json"
+    if not record.is_file():
+        if (folder / "checkpoints").is_dir():
+            raise InputError(f"--model {model} is a run that is not finished: it has no run.json")
+        return Source(model, {}, {})
+    try:
+        found = json.loads(record.read_text(encoding="utf-8"))
+        config, metrics = dict(found["config"]), dict(found["metrics"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{record} can't be read as a run's record: {error!r}") from error
+    if not (folder / "model").is_dir():
+        raise InputError(f"--model {model} is a run without model/: give a transformers folder")
+    return Source(folder / "model", config, metrics)
+
+
+def task_of(name_or_folder: str | Path) -> str:
+    """Read the task from `config.json`'s architectures."""
+    path = checkpoint_files.find(name_or_folder, "config.json")
+    if path is None:
+        raise InputError(
+            f"--model {name_or_folder} is no run's folder, no transformers folder (it has no "
+            "config.json) and no name that can be downloaded"
+        )
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} can't be read as JSON: {error}") from error
+    names = [str(name) for name in config.get("architectures") or ()]
+    for ending, task in ARCHITECTURES.items():
+        if any(name.endswith(ending) for name in names):
+            return task
+    known = ", ".join(TASKS)
+    raise InputError(
+        f"{path} names the architectures {', '.join(names) or 'none'}, none of which is known. "
+        f"Give --task, one of {known}"
+    )
+
+
+def default_name(model: str) -> str:
+    """Make a bundle's name of a folder's or a hub's."""
+    name = re.sub(r"[^A-Za-z0-9._-]+", "-", Path(model).absolute().name).strip("-.")
+    return f"model-{name}" if not name or name.isdecimal() else name
+
+
+def preprocessor(config: Config, source: Source, positions: int) -> Any:
+    """Make what turns texts into rows."""
+    tokenizer = text.load(source.folder)
+    length = source.setting(config, "sequence_length", min(positions, 512))
+    return text.Preprocessor(
+        tokenizer,
+        sequence_length=length,
+        truncation=source.config.get("truncation") or "longest_first",
+    )
+
+
+def positions_of(model: Any) -> int:
+    """Say how many tokens a row of a model may have."""
+    from tfllm.models import backbones
+
+    return backbones.traits(model.backbone).max_tokens
+
+
+def text_classifier(config: Config, source: Source) -> Served:
+    """Texts → labels."""
+    model = models.TextClassifier.from_pretrained(source.folder, pickle=config.allow_pickle)
+    preprocess = preprocessor(config, source, positions_of(model))
+    pair = bool(source.setting(config, "text_pair", False))
+    windows = bool(source.setting(config, "windows", False))
+    overlap = {"overlap": config.overlap} if config.overlap is not None else {}
+    signatures = model.signatures(preprocess, pair=pair, windows=windows, **overlap)
+    return Served(signatures, [model, preprocess], model.probes(pair=pair), model.labels)
+
+
+def token_classifier(config: Config, source: Source) -> Served:
+    """Texts → entities."""
+    model = models.TokenClassifier.from_pretrained(source.folder, pickle=config.allow_pickle)
+    preprocess = preprocessor(config, source, positions_of(model))
+    signatures = model.signatures(preprocess, overlap=source.setting(config, "overlap"))
+    return Served(signatures, [model, preprocess], model.probes(), model.labels)
+
+
+def question_answerer(config: Config, source: Source) -> Served:
+    """Questions and contexts → answers."""
+    model = models.QuestionAnswerer.from_pretrained(source.folder, pickle=config.allow_pickle)
+    preprocess = preprocessor(config, source, min(positions_of(model), 384))
+    signatures = model.signatures(
+        preprocess,
+        overlap=source.setting(config, "overlap", 128),
+        max_question_tokens=source.setting(config, "max_question_tokens", 64),
+    )
+    return Served(signatures, [model, preprocess], model.probes())
+
+
+def text_embedder(config: Config, source: Source) -> Served:
+    """Texts → vectors."""
+    model = models.TextEmbedder.from_pretrained(source.folder, pickle=config.allow_pickle)
+    preprocess = preprocessor(config, source, positions_of(model))
+    return Served(model.signatures(preprocess), [model, preprocess], model.probes())
+
+
+def causal_lm(config: Config, source: Source) -> Served:
+    """Prompts → replies, or a template's fields → replies."""
+    from tfllm.generation import Sampling
+
+    model = models.CausalLM.from_pretrained(source.folder)
+    tokenizer = text.load(source.folder)
+    sampling = None
+    if config.temperature > 0:
+        sampling = Sampling(config.temperature, config.top_k, config.top_p)
+    signatures = model.signatures(
+        tokenizer,
+        max_new_tokens=source.setting(config, "max_new_tokens"),
+        sampling=sampling,
+    )
+    probes: Mapping[str, Any] = model.probes()
+    template = templates.load_template(source.folder)
+    if template is not None:
+        signatures = templates.with_template(signatures, template)
+        probes = templates.with_template_probes(probes, template, export.AWKWARD_TEXTS)
+    return Served(signatures, [model, tokenizer], probes)
+
+
+TASKS: dict[str, Callable[[Config, Source], Served]] = {
+    "text_classification": text_classifier,
+    "token_classification": token_classifier,
+    "question_answering": question_answerer,
+    "embedding": text_embedder,
+    "generation": causal_lm,
+}
+
+# The end of a class's name in config.json → what the model is for; the first that fits counts.
+ARCHITECTURES = {
+    "ForSequenceClassification": "text_classification",
+    "ForTokenClassification": "token_classification",
+    "ForQuestionAnswering": "question_answering",
+    "ForQuestionAnsweringSimple": "question_answering",
+    "LMHeadModel": "generation",
+    "ForMaskedLM": "embedding",
+    "Model": "embedding",
+}
+
+
+if __name__ == "__main__":
+    cli.tool(Config, main, __file__)

@@ -1,0 +1,293 @@
+import asyncio
+import http.server
+import json
+import socket
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from running_preview import running_preview
+from stub_models import write_config, write_half_plus_two, write_model
+
+from tfllm.errors import InputError
+from tfllm.serving import (
+    AsyncClient,
+    Client,
+    GrpcClient,
+    NotServedError,
+    RequestRefusedError,
+    ServerBusyError,
+    ServerFailedError,
+    ServerTimeoutError,
+    ServerUnreachableError,
+    VersionStatus,
+)
+
+ROOT = Path(__file__).parents[2]
+TEXTS = ["a", "", "今天🙂", 'q"\\\n\x00', "x" * 3000]
+
+
+def write_several(folder):
+    """Write a model of two inputs and two outputs."""
+    inputs = {"s": (tf.string, [None]), "x": (tf.int32, [None, None])}
+
+    def work(s, x):
+        return {"s_bytes": (tf.identity(s), [None]), "sum": (tf.reduce_sum(x, 1), [None])}
+
+    write_model(folder, inputs, work)
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("models")
+    write_half_plus_two(folder / "half_plus_two/123")
+    write_several(folder / "several/1")
+    strings = {"s": (tf.string, [None])}
+    write_model(folder / "echo/2", strings, lambda s: {"s": (tf.identity(s), [None])})
+    # Larger than gRPC's usual limit of 4 MB.
+    grow = {"n": (tf.int32, [None])}
+    write_model(folder / "large/1", grow, lambda n: {"y": (tf.ones([n[0], 1024]), [None, 1024])})
+    with running_preview(model_config_file=write_config(folder)) as server:
+        yield server
+
+
+@pytest.fixture
+def rest(server):
+    def make(model, **settings):
+        return Client(f"127.0.0.1:{server.rest_port}", model, **settings)
+
+    return make
+
+
+@pytest.fixture
+def by_grpc(server):
+    def make(model, **settings):
+        return GrpcClient(f"127.0.0.1:{server.grpc_port}", model, **settings)
+
+    return make
+
+
+def test_rows_and_columns(rest):
+    with rest("echo") as client:
+        assert client.predict(TEXTS) == TEXTS
+        assert client.predict([{"s": text} for text in TEXTS]) == TEXTS
+        assert client.predict(inputs=TEXTS) == TEXTS
+        assert client.predict(inputs={"s": TEXTS}) == TEXTS
+        assert client.predict([b"a", b"caf\xc3\xa9"]) == ["a", "café"]
+    with rest("several") as client:
+        rows = [{"s": "a", "x": [1, 2]}, {"s": b"\xff\x00", "x": np.array([3, 4])}]
+        assert client.predict(rows) == [
+            {"s_bytes": b"a", "sum": 3},
+            {"s_bytes": b"\xff\x00", "sum": 7},
+        ]
+        columns = {"s": ["a", "b"], "x": np.array([[1, 2], [3, 4]])}
+        assert client.predict(inputs=columns) == {"s_bytes": [b"a", b"b"], "sum": [3, 7]}
+
+
+@pytest.mark.parametrize("size", [1, 2, 5, 7, 100])
+def test_batches_are_split_and_joined_in_order(rest, by_grpc, size):
+    texts = [f"text {i}" for i in range(7)]
+    with rest("echo", max_batch_size=size) as client:
+        assert client.predict(texts) == texts
+        assert client.predict(inputs=texts) == texts
+    columns = {"s": texts, "x": [[i, 1] for i in range(7)]}
+    with rest("several", max_batch_size=size) as client:
+        reply = client.predict(inputs=columns)
+        assert reply["sum"] == list(range(1, 8))
+        assert reply["s_bytes"] == [text.encode() for text in texts]
+    with by_grpc("several", max_batch_size=size) as client:
+        reply = client.predict(columns)
+        assert reply["sum"].tolist() == list(range(1, 8))
+        assert reply["s_bytes"].tolist() == [text.encode() for text in texts]
+
+
+def test_versions_labels_metadata_and_status(rest):
+    with rest("half_plus_two") as client:
+        for chosen in ({}, {"version": 123}, {"label": "stable"}, {"signature": "serving_default"}):
+            assert client.predict([[2.0]], **chosen) == [[3.0]]
+        assert client.metadata()["serving_default"]["inputs"]["x"]["dtype"] == "DT_FLOAT"
+        assert client.status() == [VersionStatus(123, "AVAILABLE")]
+        client.wait_until_ready(5)
+        client.wait_until_ready(5, version=123)
+        with pytest.raises(InputError, match="a version or a label"):
+            client.predict([[2.0]], version=123, label="stable")
+        with pytest.raises(InputError, match="either instances .* or inputs"):
+            client.predict([[2.0]], inputs=[[2.0]])
+
+
+def test_what_the_server_says_becomes_an_exception(rest, by_grpc):
+    with rest("half_plus_two") as client:
+        with pytest.raises(RequestRefusedError, match="INVALID_ARGUMENT: .* expected type: float"):
+            client.predict(["a"])
+        with pytest.raises(NotServedError, match=r"Specific\(half_plus_two, 9\)"):
+            client.predict([[1.0]], version=9)
+        with pytest.raises(NotServedError, match="Could not find version 9"):
+            client.status(version=9)
+    with by_grpc("half_plus_two") as client:
+        with pytest.raises(RequestRefusedError, match="FAILED_PRECONDITION: .* not found"):
+            client.predict({"x": np.zeros([1, 1], np.float32)}, signature="nope")
+        with pytest.raises(RequestRefusedError, match="expects float32"):
+            client.predict({"x": ["a"]})
+        with pytest.raises(NotServedError, match=r"Specific\(half_plus_two, 9\)"):
+            client.predict({"x": [[1.0]]}, version=9)
+    with rest("nobody") as client, pytest.raises(ServerTimeoutError, match="nobody"):
+        client.wait_until_ready(0.5)
+
+
+def test_the_waiting_client_and_the_other_agree(server):
+    async def ask():
+        async with AsyncClient(
+            f"http://127.0.0.1:{server.rest_port}/", "echo", max_batch_size=2
+        ) as client:
+            await client.wait_until_ready(5)
+            asked = [client.predict([f"{i} a", f"{i} b", f"{i} c"]) for i in range(30)]
+            replies = await asyncio.gather(*asked)
+            assert replies == [[f"{i} a", f"{i} b", f"{i} c"] for i in range(30)]
+            assert await client.predict(inputs={"s": TEXTS}) == TEXTS
+            assert (await client.metadata(version=2))["serving_default"]["inputs"]["s"]
+            assert await client.status() == [VersionStatus(2, "AVAILABLE")]
+            with pytest.raises(RequestRefusedError):
+                await client.predict([1])
+
+    asyncio.run(ask())
+
+
+def test_grpc_takes_lists_and_arrays_and_gives_arrays(by_grpc):
+    with by_grpc("several") as client:
+        client.wait_until_ready(5)
+        wanted = {"s_bytes": [b"a", "今".encode()], "sum": [3, 7]}
+        for x in ([[1, 2], [3, 4]], np.array([[1, 2], [3, 4]], np.int32)):
+            for s in (["a", "今"], np.array(["a", "今"]), np.array([b"a", "今".encode()], object)):
+                reply = client.predict({"s": s, "x": x})
+                assert {name: array.tolist() for name, array in reply.items()} == wanted
+        assert list(client.predict({"s": ["a"], "x": [[1]]}, outputs=["sum"])) == ["sum"]
+        assert client.status() == [VersionStatus(1, "AVAILABLE")]
+    with by_grpc("half_plus_two") as client:
+        assert client.predict({"x": [[2.0]]}, label="stable")["y"].tolist() == [[3.0]]
+
+
+def test_answers_larger_than_grpcs_own_limit(by_grpc):
+    with by_grpc("large") as client:
+        assert client.predict({"n": [2000]})["y"].shape == (2000, 1024)
+
+
+class Moody(http.server.BaseHTTPRequestHandler):
+    """Answers as it is told to, one status after another."""
+
+    statuses: list[int] = []
+    asked = 0
+
+    def do_POST(self):  # noqa: N802
+        self.rfile.read(int(self.headers["Content-Length"]))
+        Moody.asked += 1
+        status = Moody.statuses.pop(0)
+        body = b'{"predictions": ["done"]}' if status == 200 else b'{"error": "not now"}'
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture
+def moody():
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Moody) as server:
+        thread = threading.Thread(target=server.serve_forever, args=[0.01])
+        thread.start()
+        Moody.asked = 0
+        yield f"127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
+
+
+@pytest.mark.parametrize(
+    ("statuses", "retries", "kind", "asked"),
+    [
+        ([503, 429, 200], 2, None, 3),
+        ([503, 503], 1, ServerBusyError, 2),
+        ([503], 0, ServerBusyError, 1),
+        ([500], 5, ServerFailedError, 1),
+        ([400], 5, RequestRefusedError, 1),
+        ([504], 5, ServerTimeoutError, 1),
+    ],
+)
+def test_only_a_busy_server_is_asked_again(moody, statuses, retries, kind, asked):
+    Moody.statuses = statuses
+    with Client(moody, "any", retries=retries) as client:
+        if kind is None:
+            assert client.predict(["a"]) == ["done"]
+        else:
+            with pytest.raises(kind, match="not now") as caught:
+                client.predict(["a"])
+            assert type(caught.value) is kind
+    assert Moody.asked == asked
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+@pytest.mark.parametrize("kind", [Client, GrpcClient])
+def test_nobody_there(kind):
+    with kind(f"127.0.0.1:{free_port()}", "any", retries=1) as client:
+        with pytest.raises(ServerUnreachableError):
+            client.predict({"s": np.array([b"a"], object)}) if kind is GrpcClient else (
+                client.predict(["a"])
+            )
+        with pytest.raises(ServerTimeoutError, match="not ready within"):
+            client.wait_until_ready(0.3)
+
+
+def test_a_server_that_starts_later_is_waited_for(tmp_path):
+    write_half_plus_two(tmp_path / "half_plus_two/1")
+    port = free_port()
+    replies = []
+
+    def ask():
+        with Client(f"127.0.0.1:{port}", "half_plus_two") as client:
+            client.wait_until_ready(30)
+            replies.append(client.predict([[2.0]]))
+
+    asking = threading.Thread(target=ask)
+    asking.start()
+    with running_preview(folder=tmp_path, rest_port=port):
+        asking.join()
+    assert replies == [[[3.0]]]
+
+
+def test_a_silent_server_is_given_up(moody):
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        with Client(f"127.0.0.1:{silent.getsockname()[1]}", "any", timeout=0.2) as client:
+            with pytest.raises(ServerTimeoutError):
+                client.predict(["a"])
+
+
+@pytest.mark.parametrize("address", ["", "http://", "ftp://a:1", "a:b", "a:0"])
+def test_addresses_that_are_none(address):
+    with pytest.raises(InputError, match="HOST:PORT"):
+        Client(address, "any")
+
+
+def run(*arguments):
+    command = [sys.executable, "-m", "tfllm.serving.client", *map(str, arguments)]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, check=False)
+
+
+def test_the_command_prints_one_answer_a_line(server):
+    address = f"127.0.0.1:{server.rest_port}"
+    done = run(address, "several", "--json", '{"s": "今", "x": [1]}', '{"s": "b", "x": [2]}')
+    assert done.stderr == b""
+    assert [json.loads(line)["sum"] for line in done.stdout.splitlines()] == [1, 2]
+    done = run(address, "nobody", "a")
+    assert done.returncode == 2
+    assert done.stderr == b"error: NOT_FOUND: Servable not found for request: Latest(nobody)\n"

@@ -1,0 +1,191 @@
+"""Settings that can't be meant, refused before anything runs.
+
+What is known only inside a graph is not looked at here: there the ranges are those of the maths,
+and `Sampling`, `Rules` and `StopStrings` say what comes of the rest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from tfllm.errors import InputError
+from tfllm.generation.beam import Beam
+from tfllm.generation.rules import Rules
+from tfllm.generation.sampling import Sampling
+
+__all__ = [
+    "check_beam",
+    "check_budget",
+    "check_one_mode",
+    "check_rules",
+    "check_sampling",
+    "check_words",
+]
+
+
+def check_sampling(sampling: Sampling | None) -> None:
+    """Refuse temperatures, counts and probabilities that are none.
+
+    Raises:
+        InputError: naming the setting and what was received.
+    """
+    if sampling is None:
+        return
+    _check_numbers("temperature", sampling.temperature, least=0.0)
+    _check_numbers("top_k", sampling.top_k, least=0, whole=True)
+    _check_numbers("top_p", sampling.top_p, least=0.0, most=1.0)
+    _check_numbers("min_p", sampling.min_p, least=0.0, most=1.0)
+    _check_numbers("seed", sampling.seed, whole=True)
+
+
+def check_rules(rules: Rules | None, max_new_tokens: int | tf.Tensor) -> None:
+    """Refuse penalties, counts and ids that are none.
+
+    Raises:
+        InputError: naming the rule and what was received.
+    """
+    if rules is None:
+        return
+    _check_numbers("repetition_penalty", rules.repetition_penalty, above=0.0)
+    _check_numbers("presence_penalty", rules.presence_penalty)
+    _check_numbers("frequency_penalty", rules.frequency_penalty)
+    _check_numbers("no_repeat_ngram_size", rules.no_repeat_ngram_size, least=0, whole=True)
+    _check_numbers("min_new_tokens", rules.min_new_tokens, least=0, whole=True)
+    if isinstance(rules.min_new_tokens, int) and isinstance(max_new_tokens, int):
+        if rules.min_new_tokens > max_new_tokens:
+            raise InputError(
+                f"min_new_tokens must not exceed max_new_tokens. Received: "
+                f"min_new_tokens={rules.min_new_tokens}, max_new_tokens={max_new_tokens}"
+            )
+    for place, sequence in enumerate(_id_rows(rules.bad_words)):
+        if not sequence:
+            raise InputError(
+                f"bad_words must hold sequences of ids, and number {place} is empty. Leave it out."
+            )
+
+
+def check_beam(beam: Beam) -> None:
+    """Refuse a beam of no width, or of which more is asked than it holds.
+
+    Raises:
+        InputError: naming the setting and what was received.
+    """
+    _check_numbers("num_beams", beam.num_beams, least=1, whole=True)
+    _check_numbers("num_returned", beam.num_returned, least=1, whole=True)
+    _check_numbers("length_penalty", beam.length_penalty)
+    if beam.num_returned > beam.num_beams:
+        raise InputError(
+            f"num_returned must not exceed num_beams. Received: num_returned={beam.num_returned}, "
+            f"num_beams={beam.num_beams}"
+        )
+    if beam.early_stopping not in (True, False, "never"):
+        raise InputError(
+            f'early_stopping must be True, False or "never". Received: {beam.early_stopping!r}'
+        )
+
+
+def check_one_mode(sampling: Sampling | None, beam: Beam | None) -> None:
+    """Refuse a search for the likeliest that is also to draw.
+
+    Raises:
+        InputError: if both are given.
+    """
+    if sampling is not None and beam is not None:
+        raise InputError(
+            f"a beam search takes no sampling: give one of beam and sampling. Received: {beam} and "
+            f"{sampling}"
+        )
+
+
+def check_budget(max_new_tokens: int | tf.Tensor) -> None:
+    """Refuse to make fewer than no tokens.
+
+    Raises:
+        InputError: saying what was received.
+    """
+    _check_numbers("max_new_tokens", max_new_tokens, least=0, whole=True)
+
+
+def check_words(
+    words: int | None, eos_id: int | tf.Tensor | None, rules: Rules | None = None
+) -> None:
+    """Refuse ids that the model has no word for.
+
+    Args:
+        words: how many it has; None where that is not known.
+        eos_id: ends a row.
+        rules: whose `bad_words` and `forced_prefix` are looked through.
+
+    Raises:
+        InputError: naming the id.
+    """
+    if words is None:
+        return
+    ids: list[tuple[str, int]] = []
+    if eos_id is not None and (known := _known(eos_id)) is not None:
+        ids += [("eos_id", int(i)) for i in known]
+    if rules is not None:
+        for name in ("bad_words", "forced_prefix"):
+            ids += [(name, i) for row in _id_rows(getattr(rules, name)) for i in row]
+    for name, i in ids:
+        if not 0 <= i < words:
+            raise InputError(
+                f"{name} must be of the model's {words} words, 0 to {words - 1}. Received: {i}"
+            )
+
+
+def _check_numbers(
+    name: str,
+    setting: Any,
+    *,
+    least: float = -np.inf,
+    most: float = np.inf,
+    above: float = -np.inf,
+    whole: bool = False,
+) -> None:
+    numbers = _known(setting)
+    if numbers is None:
+        return
+    # Written so that what is no number fails.
+    right = np.isfinite(numbers) & (numbers >= least) & (numbers <= most) & (numbers > above)
+    if whole:
+        right &= numbers == np.floor(numbers)
+    if right.all():
+        return
+    row = int(np.argmin(right))
+    where = f" in row {row}" if len(numbers) > 1 else ""
+    raise InputError(
+        f"{name} must be {_range(least, most, above, whole)}. Received: {numbers[row]}{where}"
+    )
+
+
+def _range(least: float, most: float, above: float, whole: bool) -> str:
+    kind = "a whole number" if whole else "a number"
+    if most < np.inf:
+        return f"{kind} between {least:g} and {most:g}"
+    if least > -np.inf:
+        return f"{kind} of at least {least:g}"
+    return f"{kind} above {above:g}" if above > -np.inf else f"{kind}, and finite"
+
+
+def _known(setting: Any) -> np.ndarray | None:
+    """The numbers of a setting, `[rows or 1]`; None where they are known only in the graph."""
+    if tf.is_symbolic_tensor(setting):
+        return None
+    numbers = np.atleast_1d(np.asarray(setting))
+    if numbers.dtype.kind not in "fiu":
+        raise InputError(f"settings of decoding must be numbers. Received: {setting!r}")
+    return numbers
+
+
+def _id_rows(ids: Any) -> Sequence[Sequence[int]]:
+    """The rows of `[n, (ids)]`, as far as they are known; a flat list is one row."""
+    if ids is None or tf.is_symbolic_tensor(getattr(ids, "flat_values", ids)):
+        return []
+    rows = ids.to_list() if isinstance(ids, tf.RaggedTensor) else ids
+    rows = rows.numpy().tolist() if tf.is_tensor(rows) else list(rows)
+    return [[*row] for row in rows] if rows and hasattr(rows[0], "__len__") else [rows]

@@ -1,0 +1,180 @@
+"""Prompts and settings of `CausalLM.generate`, as people give them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from tfllm.errors import InputError
+from tfllm.generation.checks import (
+    check_beam,
+    check_budget,
+    check_rules,
+    check_sampling,
+    check_words,
+)
+from tfllm.generation.stop_strings import StopStrings
+from tfllm.models.generation_request import GenerationRequest
+
+__all__ = [
+    "as_ragged",
+    "begun_ids",
+    "check_request",
+    "is_texts",
+    "prompt_ids",
+    "required",
+    "stop_strings",
+    "text_of",
+    "with_start",
+    "word_bytes",
+]
+
+
+def is_texts(prompts: Any) -> bool:
+    """Whether these are texts and not ids. One text alone is refused."""
+    if isinstance(prompts, str | bytes):
+        raise InputError(f"give a list of texts. Received one text: {prompts[:40]!r}")
+    if hasattr(prompts, "dtype"):
+        return tf.as_dtype(prompts.dtype) == tf.string
+    return len(prompts) > 0 and isinstance(prompts[0], str | bytes)
+
+
+def required(tokenizer: Any) -> Any:
+    """Refuse texts without a tokenizer."""
+    if tokenizer is None:
+        raise InputError("texts need a tokenizer: give tokenizer=, or ids in place of texts")
+    return tokenizer
+
+
+def prompt_ids(tokenizer: Any, texts: Any) -> tf.RaggedTensor:
+    """Tokenize texts; an empty one becomes the start token.
+
+    Raises:
+        InputError: if a text is empty and there is no start token.
+    """
+    ids = tokenizer.tokenize(tf.convert_to_tensor(texts, tf.string))
+    if tokenizer.bos_id is None and tf.executing_eagerly():
+        lengths = ids.row_lengths().numpy()
+        if not lengths.all():
+            raise InputError(
+                f"prompt {int(np.argmin(lengths))} has no tokens, and the tokenizer no start "
+                "token to begin with. Give it a text"
+            )
+    return with_start(ids, tokenizer)
+
+
+def with_start(ids: tf.RaggedTensor, tokenizer: Any) -> tf.RaggedTensor:
+    """Put the tokenizer's start token, where it has one, into empty rows."""
+    if tokenizer.bos_id is None:
+        return ids
+    return _prefixed(ids, tokenizer.bos_id, ids.row_lengths() == 0)
+
+
+def begun_ids(tokenizer: Any, texts: Any) -> tf.RaggedTensor:
+    """Tokenize texts and put the start token, where there is one, before each."""
+    ids = tokenizer.tokenize(tf.convert_to_tensor(texts, tf.string))
+    if tokenizer.bos_id is None:
+        return ids
+    return _prefixed(ids, tokenizer.bos_id, tf.ones_like(ids.row_lengths(), tf.bool))
+
+
+def _prefixed(ids: tf.RaggedTensor, start: int, where: tf.Tensor) -> tf.RaggedTensor:
+    starts = tf.RaggedTensor.from_row_lengths(
+        tf.fill([tf.math.count_nonzero(where)], start), tf.cast(where, tf.int64)
+    )
+    return tf.concat([starts, ids], axis=1)
+
+
+def as_ragged(ids: Any) -> tf.RaggedTensor:
+    """Make `<int32>[batch, (positions)]` of rows of ids, ragged or dense."""
+    if isinstance(ids, tf.RaggedTensor):
+        return tf.cast(ids, tf.int32)
+    if not hasattr(ids, "dtype"):
+        rows = [list(row) for row in ids]
+        return tf.ragged.constant(rows, tf.int32, ragged_rank=1)
+    ids = tf.cast(ids, tf.int32)
+    # `from_tensor` of no rows can't be turned back into a tensor.
+    rows, width = tf.unstack(tf.shape(ids))
+    return tf.RaggedTensor.from_row_lengths(tf.reshape(ids, [-1]), tf.fill([rows], width))
+
+
+def word_bytes(tokenizer: Any) -> tf.Tensor:
+    """The bytes of each word, `<string>[words]`."""
+    words = getattr(required(tokenizer), "word_bytes", None)
+    if words is None:
+        raise InputError(
+            "stop strings and streaming need a tokenizer whose words are bytes, a ByteLevelBPE. "
+            f"Received: a {type(tokenizer).__name__}"
+        )
+    return words
+
+
+def stop_strings(
+    stop: Sequence[str] | StopStrings | None, tokenizer: Any
+) -> StopStrings | None:
+    """Make `StopStrings` of texts."""
+    if stop is None or isinstance(stop, StopStrings):
+        return stop
+    if isinstance(stop, str):
+        raise InputError(f"stop must be a list of texts. Received: {stop!r}")
+    return StopStrings(word_bytes(tokenizer), tf.constant(list(stop), tf.string))
+
+
+def check_request(request: GenerationRequest, words: int, positions: int) -> None:
+    """Refuse in eager Python what can't be meant.
+
+    Args:
+        request: with ids as `as_ragged` gives them.
+        words: of the model.
+        positions: of the model.
+
+    Raises:
+        InputError: naming the setting or the prompt, and what was received.
+    """
+    check_budget(request.max_new_tokens)
+    check_sampling(request.sampling)
+    check_rules(request.rules, request.max_new_tokens)
+    if request.beam is not None:
+        check_beam(request.beam)
+    check_words(words, request.eos_id, request.rules)
+    _check_lengths(request, positions)
+
+
+def _check_lengths(request: GenerationRequest, positions: int) -> None:
+    lengths = request.input_ids.row_lengths().numpy()
+    if not len(lengths):
+        return
+    if not lengths.all():
+        raise InputError(
+            f"prompt {int(np.argmin(lengths))} has no tokens; begin it with a start token"
+        )
+    budget = np.broadcast_to(np.asarray(request.max_new_tokens, np.int64), lengths.shape)
+    # The last new token is never read, and takes no position.
+    taken = (np.ones_like(lengths) if request.slide else lengths) + np.maximum(budget - 1, 0)
+    if taken.max() > positions:
+        i = int(np.argmax(taken))
+        mend = "fewer new tokens" if request.slide else "fewer new tokens, or slide=True"
+        raise InputError(
+            f"prompt {i} has {lengths[i]} tokens, and with max_new_tokens={budget[i]} they exceed "
+            f"the model's {positions} positions. Give a shorter prompt, {mend}"
+        )
+
+
+def text_of(tokenizer: Any, ids: tf.RaggedTensor, stop: StopStrings | None) -> Any:
+    """Detokenize; in eager Python a list of texts, or of lists of texts, in a graph a tensor."""
+    several = ids.ragged_rank > 1 or ids.shape.rank > 2
+    flat = ids.merge_dims(0, 1) if several else ids
+    texts = tokenizer.detokenize(flat)
+    if stop is not None:
+        texts = stop.cut(texts)
+    if several:
+        rows = tf.cast(ids.nrows(), tf.int32)
+        texts = tf.reshape(texts, [rows, -1])
+    if not tf.executing_eagerly():
+        return texts
+    if several:
+        return [[text.decode() for text in row] for row in texts.numpy()]
+    return [text.decode() for text in texts.numpy()]

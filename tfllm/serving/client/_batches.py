@@ -1,0 +1,50 @@
+"""Requests cut into batches, and their replies joined in order."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+__all__ = ["column_batches", "join_columns", "row_batches"]
+
+
+def row_batches(rows: Sequence[Any], size: int | None) -> list[Sequence[Any]]:
+    """Cut rows into pieces of at most `size`; None: leave them whole."""
+    if size is None or len(rows) <= size:
+        return [rows]
+    return [rows[start : start + size] for start in range(0, len(rows), size)]
+
+
+def column_batches(inputs: Any, size: int | None) -> list[Any]:
+    """Cut columns likewise.
+
+    Args:
+        inputs: input → its rows, or the rows of the only input. What has no rows, or not all the
+            same number, is left whole.
+        size: rows at most; None: leave them whole.
+    """
+    columns = inputs if isinstance(inputs, Mapping) else {"": inputs}
+    counts = {_count(column) for column in columns.values()}
+    if size is None or len(counts) != 1 or (rows := counts.pop()) is None or rows <= size:
+        return [inputs]
+    if not isinstance(inputs, Mapping):
+        return [inputs[start : start + size] for start in range(0, rows, size)]
+    return [
+        {name: column[start : start + size] for name, column in inputs.items()}
+        for start in range(0, rows, size)
+    ]
+
+
+def _count(column: Any) -> int | None:
+    if isinstance(column, str | bytes | Mapping) or not hasattr(column, "__len__"):
+        return None
+    return None if getattr(column, "ndim", 1) == 0 else len(column)
+
+
+def join_columns(replies: Sequence[Any]) -> Any:
+    """Lay replies in columns one behind the other."""
+    if len(replies) == 1:
+        return replies[0]
+    if isinstance(replies[0], Mapping):
+        return {name: [row for reply in replies for row in reply[name]] for name in replies[0]}
+    return [row for reply in replies for row in reply]

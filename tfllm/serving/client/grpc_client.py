@@ -1,0 +1,269 @@
+"""A client of TensorFlow Serving's gRPC interface."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from types import TracebackType
+from typing import Any
+
+import grpc
+import numpy as np
+
+from tfllm.errors import InputError
+from tfllm.serving._protos import (
+    get_model_metadata_pb2,
+    get_model_status_pb2,
+    model_service_pb2_grpc,
+    predict_pb2,
+    prediction_service_pb2_grpc,
+)
+from tfllm.serving._tensor_protos import array_of, proto_of
+from tfllm.serving._tensors import DTYPES, as_array
+from tfllm.serving.client import _batches, _readiness
+from tfllm.serving.client._rest_messages import delays
+from tfllm.serving.client.errors import (
+    NotServedError,
+    RequestRefusedError,
+    ServerBusyError,
+    ServerFailedError,
+    ServerTimeoutError,
+    ServerUnreachableError,
+    ServingError,
+)
+from tfllm.serving.client.version_status import VersionStatus
+from tfllm.serving.errors import SessionError
+
+__all__ = ["GrpcClient"]
+
+_OPTIONS = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
+_ERRORS: dict[str, type[ServingError]] = {
+    "INVALID_ARGUMENT": RequestRefusedError,
+    "FAILED_PRECONDITION": RequestRefusedError,
+    "OUT_OF_RANGE": RequestRefusedError,
+    "UNIMPLEMENTED": RequestRefusedError,
+    "NOT_FOUND": NotServedError,
+    "RESOURCE_EXHAUSTED": ServerBusyError,
+    "DEADLINE_EXCEEDED": ServerTimeoutError,
+}
+
+
+class GrpcClient:
+    """One model of one server, over gRPC: arrays in, arrays out, of any size.
+
+    It may be used by several threads.
+
+    Example:
+        >>> with GrpcClient("127.0.0.1:8500", "sst2") as client:
+        ...     client.predict({"text": ["a fine day"]}, outputs=["scores"])
+        {'scores': array([[0.02, 0.98]], dtype=float32)}
+    """
+
+    def __init__(
+        self,
+        address: str,
+        model: str,
+        *,
+        timeout: float = 30.0,
+        retries: int = 5,
+        max_batch_size: int | None = None,
+    ) -> None:
+        """Connect to nothing yet.
+
+        Args:
+            address: `HOST:PORT` of the server's gRPC interface.
+            model: the model's name.
+            timeout: seconds that one try of a request may take.
+            retries: further tries, where the server is too busy or nobody listens.
+            max_batch_size: rows of one request; more are sent in several, one after another.
+        """
+        if "://" in address or ":" not in address:
+            raise InputError(f"a server's gRPC address is HOST:PORT. Received: {address!r}")
+        self._model = model
+        self._timeout = timeout
+        self._retries = retries
+        self._max_batch_size = max_batch_size
+        self._channel = grpc.insecure_channel(address, options=_OPTIONS)
+        self._prediction = prediction_service_pb2_grpc.PredictionServiceStub(self._channel)
+        self._models = model_service_pb2_grpc.ModelServiceStub(self._channel)
+
+    def predict(
+        self,
+        inputs: Mapping[str, Any],
+        *,
+        signature: str | None = None,
+        outputs: Sequence[str] = (),
+        version: int | None = None,
+        label: str | None = None,
+    ) -> dict[str, np.ndarray]:
+        """Ask the model.
+
+        Args:
+            inputs: input → its rows: an array of the input's dtype, or (nested) lists. Strings may
+                be `str` or `bytes`. Lists of numbers cost one question for the dtype.
+            signature: its name; None: `serving_default`.
+            outputs: which outputs to compute; none named: all.
+            version: which one; None: the newest.
+            label: a version's label in place of its number.
+
+        Returns:
+            output → its array; strings are object arrays of `bytes`.
+
+        Raises:
+            ServingError: there was no answer; its kinds say why.
+        """
+        arrays = self._arrays(inputs, signature, version, label)
+        replies = []
+        for batch in _batches.column_batches(arrays, self._max_batch_size):
+            request = predict_pb2.PredictRequest(output_filter=outputs)
+            self._fill(request.model_spec, version, label)
+            request.model_spec.signature_name = signature or ""
+            for name, array in batch.items():
+                request.inputs[name].CopyFrom(proto_of(array))
+            reply = self._send(self._prediction.Predict, request)
+            replies.append({name: array_of(proto) for name, proto in reply.outputs.items()})
+        return {
+            name: np.concatenate([reply[name] for reply in replies])
+            if len(replies) > 1
+            else replies[0][name]
+            for name in sorted(replies[0])
+        }
+
+    def _arrays(
+        self,
+        inputs: Mapping[str, Any],
+        signature: str | None,
+        version: int | None,
+        label: str | None,
+    ) -> dict[str, np.ndarray]:
+        """Make arrays of lists, which don't say their dtype: the server does."""
+        if all(isinstance(value, np.ndarray) for value in inputs.values()):
+            return {name: _sendable(value) for name, value in inputs.items()}
+        declared = self.metadata(version=version, label=label).get(signature or "serving_default")
+        arrays = {}
+        for name, value in inputs.items():
+            dtype = declared.inputs[name].dtype if declared and name in declared.inputs else 0
+            try:
+                known = DTYPES.get(dtype, "string")
+                arrays[name] = as_array(value, known)
+            except SessionError as error:
+                raise RequestRefusedError(error.code, f'input "{name}" {error.message}') from error
+        return arrays
+
+    def metadata(self, *, version: int | None = None, label: str | None = None) -> dict[str, Any]:
+        """Give signature → its `SignatureDef`.
+
+        Raises:
+            ServingError: there was no answer.
+        """
+        request = get_model_metadata_pb2.GetModelMetadataRequest(metadata_field=["signature_def"])
+        self._fill(request.model_spec, version, label)
+        reply = self._send(self._prediction.GetModelMetadata, request)
+        signatures = get_model_metadata_pb2.SignatureDefMap()
+        reply.metadata["signature_def"].Unpack(signatures)
+        return dict(signatures.signature_def)
+
+    def status(self, *, version: int | None = None) -> list[VersionStatus]:
+        """List the versions that the server knows of, newest first, those that ended too.
+
+        Raises:
+            ServingError: there was no answer.
+        """
+        return self._status(self._send, version)
+
+    def _status(self, send: Callable[..., Any], version: int | None) -> list[VersionStatus]:
+        request = get_model_status_pb2.GetModelStatusRequest()
+        self._fill(request.model_spec, version, None)
+        reply = send(self._models.GetModelStatus, request)
+        states = get_model_status_pb2.ModelVersionStatus.State
+        return [
+            VersionStatus(
+                entry.version,
+                states.Name(entry.state),
+                _code_name(entry.status),
+                entry.status.error_message,
+            )
+            for entry in reply.model_version_status
+        ]
+
+    def wait_until_ready(self, timeout: float = 60.0, *, version: int | None = None) -> None:
+        """Return as soon as the model, or that version of it, can answer.
+
+        Args:
+            timeout: seconds to wait at most, while nobody listens too.
+            version: which one; None: any.
+
+        Raises:
+            ServerTimeoutError: it was not ready in time.
+            ServerFailedError: it failed to load.
+        """
+        end = time.monotonic() + timeout
+        last: ServingError | None = None
+        while time.monotonic() < end:
+            try:
+                if _readiness.is_ready(self._status(self._send_once, version)):
+                    return
+            except (ServerUnreachableError, ServerBusyError, NotServedError) as error:
+                last = error
+            time.sleep(_readiness.POLL_SECONDS)
+        raise _readiness.never_ready(timeout, last)
+
+    def _fill(self, spec: Any, version: int | None, label: str | None) -> None:
+        if version is not None and label is not None:
+            given = f"{version} and {label!r}"
+            raise InputError(f"give a version or a label, not both. Received: {given}")
+        spec.name = self._model
+        if version is not None:
+            spec.version.value = version
+        if label is not None:
+            spec.version_label = label
+
+    def _send(self, call: Callable[..., Any], request: Any) -> Any:
+        for delay in delays(self._retries):
+            try:
+                return self._send_once(call, request)
+            except (ServerBusyError, ServerUnreachableError):
+                time.sleep(delay)
+        return self._send_once(call, request)
+
+    def _send_once(self, call: Callable[..., Any], request: Any) -> Any:
+        try:
+            return call(request, timeout=self._timeout)
+        except grpc.RpcError as error:
+            raise _serving_error(error) from error
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._channel.close()
+
+    def __enter__(self) -> GrpcClient:
+        """Give the client itself; leaving closes it."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Close the connection."""
+        self.close()
+
+
+def _sendable(array: np.ndarray) -> np.ndarray:
+    """NumPy's own strings become bytes, text as UTF-8."""
+    return as_array(array, "string") if array.dtype.kind in "OUS" else array
+
+
+def _code_name(status: Any) -> str:
+    field = status.DESCRIPTOR.fields_by_name["error_code"]
+    return field.enum_type.values_by_number[status.error_code].name
+
+
+def _serving_error(error: Any) -> ServingError:
+    code, message = error.code().name, error.details() or ""
+    if code == "UNAVAILABLE":
+        # The server's own word is about its queue; gRPC's is about the connection.
+        kind = ServerBusyError if "queue" in message else ServerUnreachableError
+        return kind(code, message)
+    return _ERRORS.get(code, ServerFailedError)(code, message)

@@ -1,0 +1,181 @@
+"""A client of TensorFlow Serving's REST interface."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Any
+
+import httpx
+
+from tfllm.serving.client import _batches, _readiness, _rest_messages
+from tfllm.serving.client.errors import (
+    NotServedError,
+    ServerBusyError,
+    ServerUnreachableError,
+    ServingError,
+)
+from tfllm.serving.client.version_status import VersionStatus
+
+__all__ = ["Client"]
+
+
+class Client:
+    """One model of one server, over REST.
+
+    It may be used by several threads. A request that the server is too busy for, or that finds
+    nobody listening, is sent again after a while that doubles each time.
+
+    Proxies that the environment names are not used.
+
+    Example:
+        >>> with Client("127.0.0.1:8501", "sst2") as client:
+        ...     client.predict(["a fine day"])
+        [{'label': 'positive', 'scores': [0.02, 0.98]}]
+    """
+
+    def __init__(
+        self,
+        address: str,
+        model: str,
+        *,
+        timeout: float = 30.0,
+        retries: int = 5,
+        max_batch_size: int | None = None,
+    ) -> None:
+        """Connect to nothing yet.
+
+        Args:
+            address: `HOST:PORT` of the server's REST interface, or a URL.
+            model: the model's name.
+            timeout: seconds that one try of a request may take.
+            retries: further tries.
+            max_batch_size: rows of one request; more are sent in several, one after another.
+
+        Raises:
+            InputError: the address is none.
+        """
+        self._server = _rest_messages.server_url(address)
+        self._model = model
+        self._retries = retries
+        self._max_batch_size = max_batch_size
+        self._http = httpx.Client(timeout=timeout, trust_env=False)
+
+    def predict(
+        self,
+        instances: Sequence[Any] | None = None,
+        *,
+        inputs: Any = None,
+        signature: str | None = None,
+        version: int | None = None,
+        label: str | None = None,
+    ) -> Any:
+        """Ask the model.
+
+        Args:
+            instances: rows: bare values where the signature has one input, else `{input: value}`.
+            inputs: columns instead: `{input: rows}`, or the rows of the only input.
+            signature: its name; None: `serving_default`.
+            version: which one; None: the newest.
+            label: a version's label in place of its number.
+
+        Returns:
+            for rows a list, one entry per row: the value of the only output or `{output: value}`;
+            for columns the rows of the only output or `{output: rows}`. Binary values are `bytes`.
+
+        Raises:
+            ServingError: there was no answer; its kinds say why.
+            InputError: not exactly one of `instances` and `inputs`.
+        """
+        _rest_messages.want_one(instances, inputs)
+        url = _rest_messages.model_url(self._server, self._model, version, label) + ":predict"
+        if instances is not None:
+            replies = [
+                self._post(url, "instances", rows, signature)["predictions"]
+                for rows in _batches.row_batches(instances, self._max_batch_size)
+            ]
+            return [row for reply in replies for row in reply]
+        return _batches.join_columns(
+            [
+                self._post(url, "inputs", columns, signature)["outputs"]
+                for columns in _batches.column_batches(inputs, self._max_batch_size)
+            ]
+        )
+
+    def metadata(self, *, version: int | None = None, label: str | None = None) -> dict[str, Any]:
+        """Give signature → `{"inputs": …, "outputs": …}`, as the server describes them.
+
+        Raises:
+            ServingError: there was no answer.
+        """
+        url = _rest_messages.model_url(self._server, self._model, version, label) + "/metadata"
+        return self._send("GET", url)["metadata"]["signature_def"]["signature_def"]
+
+    def status(self, *, version: int | None = None) -> list[VersionStatus]:
+        """List the versions that the server knows of, newest first, those that ended too.
+
+        Raises:
+            ServingError: there was no answer.
+        """
+        return _rest_messages.read_statuses(self._send("GET", self._status_url(version)))
+
+    def _status_url(self, version: int | None) -> str:
+        return _rest_messages.model_url(self._server, self._model, version, None)
+
+    def wait_until_ready(self, timeout: float = 60.0, *, version: int | None = None) -> None:
+        """Return as soon as the model, or that version of it, can answer.
+
+        Args:
+            timeout: seconds to wait at most, while nobody listens too.
+            version: which one; None: any.
+
+        Raises:
+            ServerTimeoutError: it was not ready in time.
+            ServerFailedError: it failed to load.
+        """
+        end = time.monotonic() + timeout
+        last: ServingError | None = None
+        while time.monotonic() < end:
+            try:
+                reply = self._send_once("GET", self._status_url(version), None)
+                if _readiness.is_ready(_rest_messages.read_statuses(reply)):
+                    return
+            except (ServerUnreachableError, ServerBusyError, NotServedError) as error:
+                last = error
+            time.sleep(_readiness.POLL_SECONDS)
+        raise _readiness.never_ready(timeout, last)
+
+    def _post(self, url: str, key: str, value: Any, signature: str | None) -> Any:
+        return self._send("POST", url, _rest_messages.predict_body(key, value, signature))
+
+    def _send(self, method: str, url: str, body: bytes | None = None) -> Any:
+        for delay in _rest_messages.delays(self._retries):
+            try:
+                return self._send_once(method, url, body)
+            except (ServerBusyError, ServerUnreachableError):
+                time.sleep(delay)
+        return self._send_once(method, url, body)
+
+    def _send_once(self, method: str, url: str, body: bytes | None) -> Any:
+        try:
+            return _rest_messages.read_reply(self._http.request(method, url, content=body))
+        except httpx.TransportError as error:
+            raise _rest_messages.connection_error(error, url) from error
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._http.close()
+
+    def __enter__(self) -> Client:
+        """Give the client itself; leaving closes it."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Close the connections."""
+        self.close()

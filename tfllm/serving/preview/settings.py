@@ -1,0 +1,56 @@
+"""What a preview server is told when it starts."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from pathlib import Path
+
+from tfllm.errors import InputError
+
+__all__ = ["PreviewSettings"]
+
+
+@dataclasses.dataclass(frozen=True)
+class PreviewSettings:
+    """Where to listen, what to serve, and how much of it at a time.
+
+    Attributes:
+        folder: bundles: `savedmodels/`, or one of the bundles in it. None with a config file.
+        model_config_file: TF Serving's `ModelServerConfig` as text, in place of `folder`.
+        host: address to listen on. Whoever can reach it can use the models.
+        rest_port: of REST; 0: any free one.
+        grpc_port: of gRPC; 0: any free one.
+        enable_cors: let web pages of other hosts call REST, as `--rest_api_enable_cors_support`.
+        enable_metrics: serve request counts at `/monitoring/prometheus/metrics`.
+        poll_seconds: between two looks for new versions.
+        timeout_seconds: a request takes at most; then 504.
+        max_request_bytes: of one request, unpacked; then 413, or RESOURCE_EXHAUSTED.
+        max_waiting: requests that may wait for a worker; the next one gets 503 at once.
+        max_batch_rows: rows of different requests that are computed together; 1: none.
+        workers: computations at a time.
+        shutdown_seconds: requests in flight have to end when the server is stopped.
+    """
+
+    folder: Path | None = None
+    model_config_file: Path | None = None
+    host: str = "127.0.0.1"
+    rest_port: int = 8501
+    grpc_port: int = 8500
+    enable_cors: bool = False
+    enable_metrics: bool = False
+    poll_seconds: float = 1.0
+    timeout_seconds: float = 30.0
+    max_request_bytes: int = 16 * 2**20
+    max_waiting: int = 256
+    max_batch_rows: int = 64
+    workers: int = os.cpu_count() or 1
+    shutdown_seconds: float = 30.0
+
+    def __post_init__(self) -> None:
+        """Refuse what can't be served."""
+        if (self.folder is None) == (self.model_config_file is None):
+            raise InputError("give either a folder of bundles or --model_config_file, not both")
+        for name in ("timeout_seconds", "poll_seconds", "max_waiting", "max_batch_rows", "workers"):
+            if getattr(self, name) <= 0:
+                raise InputError(f"--{name} must be above 0. Received: {getattr(self, name)}")
