@@ -88,7 +88,9 @@ def prepare(arguments: argparse.Namespace) -> dict[str, Any]:
     steps = arguments.steps or train.steps_per_epoch
     save_batches(arguments.work / "train.npz", train, steps)
     save_batches(arguments.work / "validation.npz", validation, validation.steps_per_epoch)
-    schedule = learning_rate_schedule("linear", arguments.learning_rate, total_steps=steps)
+    schedule = learning_rate_schedule(
+        "linear", arguments.learning_rate, total_steps=steps, final_fraction=0.1
+    )
     rates = np.array([float(schedule(step)) for step in range(steps)])
     np.save(arguments.work / "rates.npy", rates)
     return {"parameters": model.count_params(), "steps": steps, "train": str(train)}

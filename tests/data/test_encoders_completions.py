@@ -126,7 +126,7 @@ def test_stores_are_the_same_however_they_are_built(fast, tmp_path):
     encoder = CompletionEncoder(fast, PAIR, 12)
     rng = np.random.default_rng(0)
     letters = np.array(list("abcdt e"))
-    texts = ["".join(rng.choice(letters, n)) for n in rng.integers(1, 15, 10_000)]
+    texts = ["".join(rng.choice(letters, n)) for n in rng.integers(1, 15, 9_000)]
     examples = [{"a": a, "b": b} for a, b in zip(texts[::2], texts[1::2], strict=True)]
     stores = [
         build_array_store(examples, encoder, cache_dir=tmp_path / str(n), processes=n)

@@ -9,7 +9,7 @@ import sys
 
 import tensorflow as tf
 
-from tfllm.export import export_bundle
+from tfllm.export import Card, export_bundle
 
 
 class Big(tf.Module):
@@ -28,7 +28,9 @@ class Big(tf.Module):
 def export_for_ever(folder):
     model = Big()
     while True:
-        version = export_bundle({"serving_default": model.measure}, folder, "big", modules=[model])
+        version = export_bundle(
+            {"serving_default": model.measure}, folder, "big", modules=[model], card=Card()
+        )
         if version.name == "1":
             print(version, flush=True)
 

@@ -1,4 +1,5 @@
 import fcntl
+import functools
 import os
 import random
 import resource
@@ -16,8 +17,11 @@ import tensorflow as tf
 import tf_keras as keras
 
 from tfllm.errors import InputError
-from tfllm.export import ExportError, export_bundle
+from tfllm.export import Card, ExportError
+from tfllm.export import export_bundle as export_any_bundle
 from tfllm.serving import Session
+
+export_bundle = functools.partial(export_any_bundle, card=Card())
 
 ROOT = Path(__file__).parents[2]
 EXPORTER = Path(__file__).with_name("exporter.py")
@@ -51,6 +55,18 @@ def test_a_bundle_holds_what_serves_and_nothing_else(scorer, tmp_path):
     with Session(version) as session:
         scores = session.run("serving_default", {"texts": ["a b"]})["scores"]
     np.testing.assert_array_equal(scores, [[3 * 2 + 3, 3 * 3 + 3]])
+
+
+def test_without_a_card_a_version_is_bare(scorer, tmp_path):
+    signatures = {"serving_default": scorer.score}
+    version = export_any_bundle(signatures, tmp_path, "tiny", modules=[scorer], probes=A_TEXT)
+    assert sorted(os.listdir(version)) == [
+        "assets",
+        "fingerprint.pb",
+        "saved_model.pb",
+        "variables",
+    ]
+    assert os.listdir(tmp_path / "tiny") == ["1"]
 
 
 def test_versions_count_up_from_the_largest(scorer, tmp_path):

@@ -110,7 +110,7 @@ def trimmed(ids: tf.Tensor) -> list:
     return [[int(i) for i in row if i >= 0] for row in np.asarray(ids).reshape(len(ids), -1)]
 
 
-@settings(max_examples=40)
+@settings(max_examples=12)
 @given(rows, st.lists(st.integers(0, 7), min_size=12, max_size=12))
 def test_a_row_does_not_depend_on_its_neighbours_padding_or_cache_size(everything, cases, wide):
     # A long neighbour with a large budget makes the padding and the cache of the others larger.

@@ -70,7 +70,7 @@ def by_brute_force(logits, top_k, top_p, min_p) -> tuple[set[int], float]:
     return set(order[ratios >= min_p].tolist()), gap
 
 
-@settings(max_examples=60)
+@settings(max_examples=30)
 @given(cases(), st.booleans())
 def test_the_kept_set_is_the_definition(case, small):
     logits, top_k, top_p, min_p = case
@@ -85,7 +85,7 @@ def test_the_kept_set_is_the_definition(case, small):
     assert set(np.flatnonzero(found).tolist()) == wanted
 
 
-@settings(max_examples=30)
+@settings(max_examples=15)
 @given(cases())
 def test_the_kept_set_equals_that_of_transformers(case):
     logits, top_k, top_p, _ = case

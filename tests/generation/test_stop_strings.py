@@ -64,7 +64,7 @@ def follow_all(ready: StopBytes, ids: tf.Tensor) -> tf.Tensor:
     return tf.transpose(found.stack())
 
 
-@settings(max_examples=60)
+@settings(max_examples=30)
 @given(texts_of_tokens())
 def test_a_row_stops_in_the_token_that_completes_a_stop_string(case):
     tokens, stops, own = case
@@ -87,7 +87,7 @@ def test_a_row_stops_in_the_token_that_completes_a_stop_string(case):
             assert found[row, step] == completed
 
 
-@settings(max_examples=60)
+@settings(max_examples=30)
 @given(texts_of_tokens())
 def test_cut_removes_the_stop_string_that_is_completed_first(case):
     tokens, stops, own = case

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from tfllm.errors import InputError
 from tfllm.generation import Rules, Sampling, StopStrings, StreamFunctions, decode, stream
 
 PROMPTS = [[3, 1, 4, 1, 5], [0], [2, 6, 5, 3, 5, 6, 0, 2, 1], [3, 2]]
@@ -10,11 +11,12 @@ EOS = 4
 
 MODES = {
     "greedy": {},
-    "sampled": {"sampling": Sampling(1.4, 5, 0.9, tf.constant([4, 5, 6, 7]), 0.01)},
-    "ruled": {"rules": Rules(1.3, no_repeat_ngram_size=3, min_new_tokens=2, forced_prefix=[5])},
-    "stopped": {"stop": StopStrings(WORDS, tf.constant(["cd", "ee", "ff"]))},
+    "everything": {
+        "sampling": Sampling(1.4, 5, 0.9, tf.constant([4, 5, 6, 7]), 0.01),
+        "rules": Rules(1.3, no_repeat_ngram_size=3, min_new_tokens=1, forced_prefix=[5]),
+        "stop": StopStrings(WORDS, tf.constant(["cd", "ee", "ff"])),
+    },
 }
-MODES["all"] = MODES["sampled"] | MODES["ruled"] | MODES["stopped"]
 
 
 def rows_of(steps: list[np.ndarray]) -> list[list[int]]:
@@ -63,7 +65,7 @@ def test_no_rows_and_no_budget_stream_nothing(tiny_model):
 
 def test_a_prompt_that_is_too_long_is_refused_before_the_first_token(tiny_model):
     model = tiny_model(words=5, positions=4)
-    with pytest.raises(tf.errors.InvalidArgumentError, match="exceed"):
+    with pytest.raises(InputError, match="exceed"):
         stream(model, tf.constant([[1, 2, 3]]), max_new_tokens=3)
     steps = stream(model, tf.constant([[1, 2, 3]]), max_new_tokens=3, slide=True)
     short = decode(model, tf.constant([[2, 3]]), max_new_tokens=3).to_list()

@@ -245,7 +245,8 @@ def test_text_signatures(tiny_model, tmp_path):
     together = served["serving_default"](texts)["text"].numpy()
     alone = [served["serving_default"](texts[i : i + 1])["text"].numpy()[0] for i in range(3)]
     assert together.tolist() == alone
-    asked = served["generate"](texts, [0, 3, 99], [0.0] * 3, [0] * 3, [1.0] * 3, [1] * 3)
+    settings = ([0, 3, 99], [0.0] * 3, [0] * 3, [1.0] * 3, [1] * 3, [[""]] * 3)
+    asked = served["generate"](texts, *settings)
     assert asked["text"].numpy()[0] == b""
     assert asked["text"].numpy()[2] == together[2]
     with pytest.raises(InputError, match="do not belong together"):

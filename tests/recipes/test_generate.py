@@ -137,14 +137,11 @@ class TestFolder:
         assert answers((tmp_path / "one.jsonl").read_text()) == found[2:]
 
     def test_chance(self, run):
-        words = ("--prompt", "the cat", "--temperature", 2, "--num_returned", 3)
-        texts = run("nano", *words, "--seed", 5)
-        assert texts == run("nano", *words, "--seed", 5) != run("nano", *words, "--seed", 9)
-        alone = [run("nano", *words[:4], "--seed", seed) for seed in (5, 6, 7)]
-        assert texts == "\n".join(alone) and len(set(alone)) == 3
-        likeliest = run("nano", *words[:2])
-        assert run("nano", *words[:2], "--temperature", 0) == likeliest
-        assert run("nano", *words[:2], "--top_k", 1) == likeliest
+        words = ("--prompt", "the cat", "--temperature", 2)
+        two = run("nano", *words, "--num_returned", 2, "--seed", 5)
+        alone = [run("nano", *words, "--seed", seed) for seed in (5, 6)]
+        assert two == "\n".join(alone) and alone[0] != alone[1]
+        assert run("nano", *words[:2], "--top_k", 1) == run("nano", *words[:2])
 
     def test_stops(self, run, tmp_path):
         whole = run("nano", "--prompt", "the cat")[:-1]
@@ -155,6 +152,7 @@ class TestFolder:
         path = write_lines(tmp_path / "p.txt", ["the cat"])
         assert answers(run("nano", "--file", path, *stops))[0]["completion"] + "\n" == wanted
 
+    @pytest.mark.slow
     def test_beams_and_rules(self, run):
         words = ("--prompt", "the cat")
         greedy = run("nano", *words)
@@ -206,6 +204,7 @@ class TestBundle:
         out = run.plain("saved/1", "--prompt", PROMPTS[0])
         assert out == wanted[0]["completion"] + "\n"
 
+    @pytest.mark.slow
     def test_its_settings(self, run):
         words = ("--prompt", "the cat", "--temperature", 2, "--num_returned", 2)
         assert run("saved", *words) == run("nano", *words)
@@ -323,6 +322,7 @@ class Terminal:
         return os.waitstatus_to_exitcode(os.waitpid(self.process, 0)[1])
 
 
+@pytest.mark.slow
 def test_a_chat(tmp_path):
     """An answer that would take long is ended by Ctrl-C, and the chat goes on."""
     tokenizer = text.train_byte_level_bpe(PROMPTS * 3, 280)

@@ -5,6 +5,7 @@ import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -474,3 +475,17 @@ def test_a_taken_port_is_said(bundles):
         ):
             with pytest.raises(InputError, match="can't listen on 127.0.0.1:.*choose another"):
                 asyncio.run(again(**ports))
+
+
+def test_a_long_request_and_a_long_reply(bundles):
+    rows = [[float(i), -0.5] for i in range(20_000)]
+    with running_preview(folder=bundles) as server:
+        assert predict(server.rest_port, rows) == [[a + 1, b + 1] for a, b in rows]
+
+
+def test_a_body_that_does_not_come_is_given_up(bundles):
+    with running_preview(folder=bundles, timeout_seconds=0.2) as server:
+        with socket.create_connection(("127.0.0.1", server.rest_port), 30) as connection:
+            head = f"POST {PREDICT} HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{{"
+            connection.sendall(head.encode())
+            assert connection.recv(4096).startswith(b"HTTP/1.1 504")

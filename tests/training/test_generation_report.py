@@ -2,7 +2,10 @@
 
 import functools
 import json
+import subprocess
+import sys
 from contextlib import contextmanager
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -145,6 +148,7 @@ def test_measured_within(model, tokenizer, batches, tmp_path):
     assert report_of(model, tokenizer, batches, tmp_path).evaluate() == plain
 
 
+@pytest.mark.slow
 def test_a_mirrored_model(model, tokenizer, batches, tmp_path):
     """Two devices of one process: the loss is that of one."""
     plain = report_of(model, tokenizer, batches, tmp_path).evaluate()
@@ -195,6 +199,20 @@ def test_training_ends_with_the_best_weights_and_their_texts(tokenizer, tmp_path
     right = sum(line["reference"] == line["predicted"].strip() for line in lines)
     assert 100 * right / len(lines) == trained.best["exact_match"]
     assert report.evaluate() == pytest.approx(trained.best)
+
+
+@pytest.mark.slow
+def test_two_workers_of_which_the_chief_generates(tmp_path):
+    here = Path(__file__).parent
+    launcher = here.parent.parent / "recipes" / "launch_workers.py"
+    flags = ["--network", "host", "--max_restarts", "0", "--", here / "generation_workers.py"]
+    command = [sys.executable, launcher, *flags, "--run_dir", "r"]
+    done = subprocess.run(
+        [*map(str, command)], cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert "[0] Done with ['exact_match', 'loss', 'perplexity']" in done.stdout
+    assert len((tmp_path / "r" / "predictions.jsonl").read_text().splitlines()) == 4
 
 
 @pytest.mark.parametrize(

@@ -95,8 +95,9 @@ def export_bundle(
     wrong, a server that watches the folder never sees a version that isn't whole. Exporters of the
     same bundle wait for one another.
 
-    Beside the versions lie a model card and files that start a server. Each export writes them
-    anew; one whose first line, which says so, was deleted is left alone.
+    With a `card` the bundle is complete: the version holds warm-up requests, batching parameters
+    and the vocabulary, and beside the versions lie the model card and files that start a server.
+    Each export writes those anew; one whose first line, which says so, was deleted is left alone.
 
     Args:
         signatures: name → a `tf.function` with an input signature (first dimensions unknown) that
@@ -112,9 +113,10 @@ def export_bundle(
             takes long, as many are asked as a few seconds allow, each batch size at least once.
         tolerance: largest difference between the bundle's floats and the functions' in memory,
             absolute up to 1 and relative beyond. Everything else must be equal.
-        tokenizer: whose files are put into `assets/tokenizer/`, for whoever wants to see or reuse
-            the vocabulary; the graph doesn't read them. None for that of `modules`, if one has one.
-        card: what the model card is to say.
+        tokenizer: with a card, whose files are put into `assets/tokenizer/`, for whoever wants to
+            see or reuse the vocabulary; the graph doesn't read them. None for that of `modules`, if
+            one has one.
+        card: what the model card is to say. None for the bare SavedModel, which serves as well.
         storage: what matrices are stored as. They are cast to float32 once, when the server loads
             them: the bundle is half as large, requests and loaded memory cost what they did. The
             functions in memory are compared with their weights rounded likewise.
@@ -148,30 +150,27 @@ def export_bundle(
     with _saving.stored_as(storage, signatures, modules):
         cases = _memory.answered_cases(signatures, probes or {})
         _memory.check_fresh(traced, cases, tolerance)
-    warmup = warmup_requests(cases)
+    warmup = warmup_requests(cases) if card is not None else []
     tokenizer = _tokenizer_of(modules) if tokenizer is None else tokenizer
     with _locked(Path(export_dir) / name) as folder, _staging(folder) as staging:
         with _writing(folder):
             _saving.save(signatures, modules, staging, storage)
-            _add_files(staging, name, warmup, tokenizer)
+            if card is not None:
+                _add_files(staging, name, warmup, tokenizer)
             byte_counts = _flush(staging)
         proof = gate.prove(staging, [*cases, *warmup], tolerance)
         beside = staging.with_name(f"{staging.name}-beside")
         with _writing(folder):
             number = _next_number(folder)
-            text = card_text(
-                card or Card(),
-                name,
-                number,
-                proof=proof,
-                byte_counts=byte_counts,
-                storage=storage,
-            )
-            factor = 1 if storage == "float32" else 2
-            loaded = factor * byte_counts.get("variables", 0)
-            stage_beside(beside, {"README.md": text, **_server_files(name, loaded)})
+            if card is not None:
+                text = card_text(
+                    card, name, number, proof=proof, byte_counts=byte_counts, storage=storage
+                )
+                loaded = (1 if storage == "float32" else 2) * byte_counts.get("variables", 0)
+                stage_beside(beside, {"README.md": text, **_server_files(name, loaded)})
             version = _publish(staging, folder, number)
-            publish_beside(beside, folder)
+            if card is not None:
+                publish_beside(beside, folder)
             _remove_old(folder, number, keep)
     _LOG.info(
         "%s: %.1f MB, loads in %.1f s, gate %.1f s",

@@ -131,7 +131,6 @@ def beam_search(
 
     Raises:
         InputError: as in `decode`.
-        InvalidArgumentError: as in `decode`.
     """
     check_budget(max_new_tokens)
     check_beam(beam)

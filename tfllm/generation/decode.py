@@ -48,9 +48,9 @@ def decode(
         `<int32>[batch, (new tokens)]`.
 
     Raises:
-        InputError: if a setting can't be meant, or an id is none of the model's words.
-        InvalidArgumentError: if a row is empty, or a prompt and its new tokens exceed the model's
-            positions.
+        InputError: if a setting can't be meant, an id is none of the model's words, a row is
+            empty, or a prompt and its new tokens exceed the model's positions.
+        InvalidArgumentError: instead, for what is known only inside a graph.
     """
     check_budget(max_new_tokens)
     check_sampling(sampling)

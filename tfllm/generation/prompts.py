@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import tensorflow as tf
+
+from tfllm.errors import InputError
 
 __all__ = ["Prompts", "left_padded", "ready_prompts"]
 
@@ -52,8 +54,8 @@ def ready_prompts(
             tokens, and is no error.
 
     Raises:
-        InvalidArgumentError: if a row is empty, or a prompt and its new tokens exceed the model's
-            positions.
+        InputError: if a row is empty, or a prompt and its new tokens exceed the model's positions;
+            in a graph an InvalidArgumentError.
     """
     ids = _ragged(input_ids)
     lengths = tf.cast(ids.row_lengths(), tf.int32)
@@ -63,7 +65,7 @@ def ready_prompts(
     room = max_positions - budget + 1
     if slide:
         ids, lengths = _last(ids, tf.clip_by_value(room, 1, max_positions))
-    with tf.control_dependencies(_checks(lengths, budget, room, max_positions)):
+    with tf.control_dependencies(_checks(lengths, budget, max_positions)):
         padded, mask = left_padded(ids)
     return Prompts(padded, mask, tf.shape(padded)[1] - lengths, budget)
 
@@ -112,16 +114,23 @@ def _last(ids: tf.RaggedTensor, room: tf.Tensor) -> tuple[tf.RaggedTensor, tf.Te
     return tf.RaggedTensor.from_row_lengths(kept, lengths, validate=False), lengths
 
 
-def _checks(
-    lengths: tf.Tensor, budget: tf.Tensor, room: tf.Tensor, max_positions: int
-) -> list[tf.Operation | None]:
-    return [
-        tf.debugging.assert_positive(
-            lengths, message="a prompt has no tokens; begin it with a start token"
-        ),
-        tf.debugging.assert_less_equal(
-            lengths,
-            tf.where(budget > 0, room, max_positions),
-            message=f"prompt and max_new_tokens exceed the model's {max_positions} positions",
-        ),
-    ]
+def _checks(lengths: tf.Tensor, budget: tf.Tensor, max_positions: int) -> list[Any]:
+    empty = "a prompt has no tokens; begin it with a start token"
+    long = f"prompt and max_new_tokens exceed the model's {max_positions} positions"
+    fits = lengths <= tf.where(budget > 0, max_positions - budget + 1, max_positions)
+    if tf.is_symbolic_tensor(fits):
+        return [
+            tf.debugging.assert_positive(lengths, message=empty),
+            tf.debugging.Assert(tf.reduce_all(fits), [long, lengths, budget]),
+        ]
+    for row, (length, new, right) in enumerate(
+        zip(lengths.numpy(), budget.numpy(), fits.numpy(), strict=True)
+    ):
+        if length < 1:
+            raise InputError(f"{empty}. Received: an empty one in row {row}")
+        if not right:
+            raise InputError(
+                f"{long}. Received: {length} tokens and max_new_tokens={new} in row {row}. Shorten "
+                "one of them, or let the prompt slide"
+            )
+    return []

@@ -49,9 +49,7 @@ def stream(
         `<int32>[batch]`, with -1 in rows that have ended.
 
     Raises:
-        InputError: if a setting can't be meant, or an id is none of the model's words.
-        InvalidArgumentError: if a row is empty, or a prompt and its new tokens exceed the model's
-            positions; before anything is yielded.
+        InputError: as in `decode`; before anything is yielded.
     """
     if not tf.executing_eagerly():
         raise InputError("stream runs in eager Python; use decode inside a tf.function")

@@ -31,6 +31,7 @@ from tfllm.models.generation_prompts import (
     required,
     stop_strings,
     text_of,
+    with_start,
     word_bytes,
 )
 from tfllm.models.generation_request import GenerationRequest
@@ -314,7 +315,13 @@ class CausalLM(SummedLossModel):
         Returns:
             `serving_default`: `text` `<string>[batch]` → `text` `<string>[batch]`.
             `generate`: the same with `max_new_tokens`, `top_k`, `seed` (`<int32>[batch]`) and
-            `temperature`, `top_p` (`<float32>[batch]`) of each row.
+            `temperature`, `top_p` (`<float32>[batch]`) of each row, and where the tokenizer's
+            words are bytes `stop` (`<string>[batch, stops]`, "" for none).
+            `score`: `text` → `log_likelihood` `<float32>[batch]`, in nats, and `tokens`
+            `<int32>[batch]`, how many it is of; of a text longer than the positions its beginning.
+            `tokenize`: `text` → `input_ids` `<int32>[batch, longest]`, -1 behind a row's end.
+            `tokens`: `input_ids` like that → `output_ids` `<int32>[batch, longest]`, new ids
+            alone, otherwise as `serving_default`.
 
         Raises:
             InputError: if the tokenizer has more words than the model, or `max_new_tokens` leaves
@@ -336,30 +343,38 @@ class CausalLM(SummedLossModel):
                 f"Received: {max_new_tokens}"
             )
 
+        room = self.max_positions - most + 1
+        words = getattr(tokenizer, "word_bytes", None)
+
         def complete(
-            text: tf.Tensor, new_tokens: int | tf.Tensor, sampling: Sampling | None
+            text: tf.Tensor,
+            new_tokens: int | tf.Tensor,
+            sampling: Sampling | None,
+            stops: tf.Tensor | None = None,
         ) -> dict[str, tf.Tensor]:
-            prompts = _fitting_prompts(tokenizer, text, self.max_positions - most + 1)
-            new = self.generate(
-                prompts, max_new_tokens=new_tokens, sampling=sampling, eos_id=tokenizer.eos_id
+            prompts = _fitting_prompts(tokenizer, text, room)
+            stop = None if stops is None else StopStrings(words, stops)
+            request = GenerationRequest(
+                prompts, new_tokens, sampling, stop=stop, eos_id=tokenizer.eos_id
             )
-            return {"text": tokenizer.detokenize(new)}
+            return {"text": text_of(tokenizer, request.run(self), stop)}
 
         @tf.function(input_signature=[_rows(tf.string, "text")], autograph=False)
         def serving_default(text: tf.Tensor) -> dict[str, tf.Tensor]:
             return complete(text, most, sampling)
 
-        @tf.function(
-            input_signature=[
-                _rows(tf.string, "text"),
-                _rows(tf.int32, "max_new_tokens"),
-                _rows(tf.float32, "temperature"),
-                _rows(tf.int32, "top_k"),
-                _rows(tf.float32, "top_p"),
-                _rows(tf.int32, "seed"),
-            ],
-            autograph=False,
-        )
+        asked = [
+            _rows(tf.string, "text"),
+            _rows(tf.int32, "max_new_tokens"),
+            _rows(tf.float32, "temperature"),
+            _rows(tf.int32, "top_k"),
+            _rows(tf.float32, "top_p"),
+            _rows(tf.int32, "seed"),
+        ]
+        if words is not None:
+            asked.append(tf.TensorSpec([None, None], tf.string, name="stop"))
+
+        @tf.function(input_signature=asked, autograph=False)
         def generate(
             text: tf.Tensor,
             max_new_tokens: tf.Tensor,
@@ -367,11 +382,46 @@ class CausalLM(SummedLossModel):
             top_k: tf.Tensor,
             top_p: tf.Tensor,
             seed: tf.Tensor,
+            stop: tf.Tensor | None = None,
         ) -> dict[str, tf.Tensor]:
             new_tokens = tf.clip_by_value(max_new_tokens, 0, most)
-            return complete(text, new_tokens, Sampling(temperature, top_k, top_p, seed))
+            chance = Sampling(temperature, top_k, top_p, seed)
+            return complete(text, new_tokens, chance, stop)
 
-        return {"serving_default": serving_default, "generate": generate}
+        @tf.function(input_signature=[_rows(tf.string, "text")], autograph=False)
+        def score(text: tf.Tensor) -> dict[str, tf.Tensor]:
+            ids = begun_ids(tokenizer, text)[:, : self.max_positions]
+            lengths = tf.cast(ids.row_lengths(), tf.int32)
+            dense = ids.to_tensor()
+            dense = tf.pad(dense, [[0, 0], [0, tf.cast(tf.shape(dense)[1] == 0, tf.int32)]])
+            likelihoods = self.token_log_likelihoods(dense, lengths)
+            return {
+                "log_likelihood": tf.reduce_sum(likelihoods, axis=1),
+                "tokens": tf.maximum(lengths - 1, 0),
+            }
+
+        @tf.function(input_signature=[_rows(tf.string, "text")], autograph=False)
+        def tokenize(text: tf.Tensor) -> dict[str, tf.Tensor]:
+            return {"input_ids": _dense(tokenizer.tokenize(text))}
+
+        @tf.function(
+            input_signature=[tf.TensorSpec([None, None], tf.int32, name="input_ids")],
+            autograph=False,
+        )
+        def tokens(input_ids: tf.Tensor) -> dict[str, tf.Tensor]:
+            ids = tf.ragged.boolean_mask(input_ids, input_ids >= 0)[:, -room:]
+            request = GenerationRequest(
+                with_start(ids, tokenizer), most, sampling, eos_id=tokenizer.eos_id
+            )
+            return {"output_ids": _dense(request.run(self))}
+
+        return {
+            "serving_default": serving_default,
+            "generate": generate,
+            "score": score,
+            "tokenize": tokenize,
+            "tokens": tokens,
+        }
 
     def probes(self) -> dict[str, dict[str, list[Any]]]:
         """Give example requests for the signatures that take more than text."""
@@ -391,7 +441,11 @@ class CausalLM(SummedLossModel):
                 "top_k": [0, 5],
                 "top_p": [1.0, 0.9, 0.3],
                 "seed": [7, 0, 123456],
-            }
+                "stop": [["e", ""], ["", ""], ["a b", "\n"]],
+            },
+            "score": {"text": texts},
+            "tokenize": {"text": texts},
+            "tokens": {"input_ids": [[1, 2, 3, -1], [0, -1, -1, -1], [-1, -1, -1, -1]]},
         }
 
     @property
@@ -466,9 +520,7 @@ class CausalLM(SummedLossModel):
         check_one_mode(sampling, beam)
         ids, eos_id, is_text = self._prompt_ids(prompts, tokenizer, eos_id)
         stop = stop_strings(stop, tokenizer)
-        request = GenerationRequest(
-            ids, max_new_tokens, sampling, rules, beam, stop, eos_id, slide
-        )
+        request = GenerationRequest(ids, max_new_tokens, sampling, rules, beam, stop, eos_id, slide)
         if tf.executing_eagerly():
             check_request(request, self.config.vocab_size, self.max_positions)
             new = self._functions().generate(request)
@@ -523,9 +575,7 @@ class CausalLM(SummedLossModel):
         steps = stream(self, **settings, functions=self._functions().stream)
         return _pieces(steps, words.numpy(), TextPieces(list(stop)))
 
-    def score(
-        self, texts: Any, *, tokenizer: Any = None, batch_size: int = 8
-    ) -> Likelihoods:
+    def score(self, texts: Any, *, tokenizer: Any = None, batch_size: int = 8) -> Likelihoods:
         """Say how likely the model finds texts.
 
         Rows of like length go together, logits are made in chunks, and nothing is traced twice.
@@ -610,9 +660,7 @@ class CausalLM(SummedLossModel):
         return kept
 
 
-def _pieces(
-    steps: Iterator[np.ndarray], words: np.ndarray, pieces: TextPieces
-) -> Iterator[str]:
+def _pieces(steps: Iterator[np.ndarray], words: np.ndarray, pieces: TextPieces) -> Iterator[str]:
     for step in steps:
         token = int(step[0])
         if piece := pieces.add(words[token] if token < len(words) else b""):
@@ -643,11 +691,9 @@ def _rows(dtype: tf.DType, name: str) -> tf.TensorSpec:
 
 def _fitting_prompts(tokenizer: Any, text: tf.Tensor, positions: int) -> tf.RaggedTensor:
     """Tokenize `<string>[batch]` and keep each row's last `positions` tokens, at least one."""
-    ids = tokenizer.tokenize(text)[:, -positions:]
-    if tokenizer.bos_id is None:
-        return ids
-    empty = ids.row_lengths() == 0
-    starts = tf.RaggedTensor.from_row_lengths(
-        tf.fill([tf.math.count_nonzero(empty)], tokenizer.bos_id), tf.cast(empty, tf.int64)
-    )
-    return tf.concat([starts, ids], axis=1)
+    return with_start(tokenizer.tokenize(text)[:, -positions:], tokenizer)
+
+
+def _dense(ids: tf.RaggedTensor) -> tf.Tensor:
+    """`<int32>[batch, (positions)]` → `[batch, longest]`, -1 behind a row's end."""
+    return ids.to_tensor(default_value=-1)

@@ -112,9 +112,7 @@ def word_bytes(tokenizer: Any) -> tf.Tensor:
     return words
 
 
-def stop_strings(
-    stop: Sequence[str] | StopStrings | None, tokenizer: Any
-) -> StopStrings | None:
+def stop_strings(stop: Sequence[str] | StopStrings | None, tokenizer: Any) -> StopStrings | None:
     """Make `StopStrings` of texts."""
     if stop is None or isinstance(stop, StopStrings):
         return stop
@@ -167,9 +165,7 @@ def text_of(tokenizer: Any, ids: tf.RaggedTensor, stop: StopStrings | None) -> A
     """Detokenize; in eager Python a list of texts, or of lists of texts, in a graph a tensor."""
     several = ids.ragged_rank > 1 or ids.shape.rank > 2
     flat = ids.merge_dims(0, 1) if several else ids
-    texts = tokenizer.detokenize(flat)
-    if stop is not None:
-        texts = stop.cut(texts)
+    texts = tokenizer.detokenize(flat) if stop is None else _cut(flat, stop)
     if several:
         rows = tf.cast(ids.nrows(), tf.int32)
         texts = tf.reshape(texts, [rows, -1])
@@ -178,3 +174,15 @@ def text_of(tokenizer: Any, ids: tf.RaggedTensor, stop: StopStrings | None) -> A
     if several:
         return [[text.decode() for text in row] for row in texts.numpy()]
     return [text.decode() for text in texts.numpy()]
+
+
+def _cut(ids: tf.RaggedTensor, stop: StopStrings) -> tf.Tensor:
+    """Join the words' bytes and cut them, before anything stands in for what is no UTF-8."""
+    words = tf.concat([stop.words, [""]], axis=0)
+    last = tf.shape(words)[0] - 1  # stands for ids that the tokenizer doesn't know
+    joined = tf.strings.unsorted_segment_join(
+        tf.gather(words, tf.minimum(ids.values, last)),
+        ids.value_rowids(),
+        tf.cast(ids.nrows(), tf.int32),
+    )
+    return tf.strings.unicode_transcode(stop.cut(joined), "UTF-8", "UTF-8")

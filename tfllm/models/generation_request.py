@@ -37,7 +37,7 @@ class GenerationRequest(NamedTuple):
         if beam is None:
             return decode(model, sampling=sampling, **settings)
         found, _ = beam_search(model, beam=beam, **settings)
-        return found[:, 0] if beam.num_returned == 1 else found
+        return found.merge_dims(0, 1) if beam.num_returned == 1 else found
 
     def as_tensors(self) -> GenerationRequest:
         """Make tensors of all numbers but those that ask for nothing.

@@ -26,6 +26,8 @@ _INTEGERS = re.compile(
         rb"\s", rb"[ \t\n\r]"
     )
 )
+_OPENING = re.compile(rb"\[+")
+_CLOSING = re.compile(rb"\]+")
 _HEX = re.compile(rb"[0-9A-Fa-f]{4}")
 _QUOTE, _BACKSLASH, _MINUS, _POINT = b'"\\-.'
 _ESCAPES = dict(zip(b'"\\/bfnrt', b'"\\/\b\f\n\r\t', strict=True))
@@ -121,14 +123,21 @@ class _Reader:
         raise SessionError("INVALID_ARGUMENT", text)
 
     def read_element(self, first: bool) -> None:
-        if self.take(b"]"):
-            self.open.pop()
+        if self.peek() == b"]"[0]:
+            self.close_lists()
             return
         if not first:
             if not self.take(b","):
                 self.fail("Missing a comma or ']' after an array element.")
             self.skip_space()
         self.read_value()
+
+    def close_lists(self) -> None:
+        """Go past a run of brackets, as far as what they close are lists."""
+        end = _CLOSING.match(self.text, self.at).end()  # type: ignore[union-attr]
+        while self.at < end and self.open and isinstance(self.open[-1], list):
+            self.open.pop()
+            self.at += 1
 
     def read_member(self, first: bool) -> None:
         if self.take(b"}"):
@@ -158,7 +167,18 @@ class _Reader:
         else:
             self.add(self.read_number())
 
+    def open_lists(self) -> None:
+        """Go past a run of brackets, all but the last."""
+        end = _OPENING.match(self.text, self.at).end() - 1  # type: ignore[union-attr]
+        for _ in range(self.at, end):
+            container: list[Any] = []
+            self.add(container)
+            self.open.append(container)
+        self.at = end
+
     def read_container(self, byte: int) -> None:
+        if byte == b"["[0]:
+            self.open_lists()
         self.at += 1
         maybe = byte == b"["[0] and self.peek() in b"-0123456789 \n"
         integers = _INTEGERS.match(self.text, self.at) if maybe else None

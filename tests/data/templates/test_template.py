@@ -129,7 +129,7 @@ def test_a_dialogue_is_cut_at_the_turns_that_are_learnt():
         CHAT.pieces({"text": "hi"})
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(
     st.lists(st.sampled_from(["hi", "a b", "né :", "{x}"]), min_size=2, max_size=7),
     st.sampled_from(["{speaker}: {text}\n", "{text} |", "<{speaker}>{text}", "- {text}\n\n"]),

@@ -85,6 +85,7 @@ class _PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
         signature = version.signatures[name]
         inputs = _inputs(request, signature)
         wanted = _wanted(request, signature)
+        _check_dtypes(inputs, signature)
         outputs = await self._predictor.predict(version, name, inputs, wanted, timeout)
         reply = predict_pb2.PredictResponse()
         reply.model_spec.name = request.model_spec.name
@@ -144,13 +145,15 @@ def _inputs(request: Any, signature: Signature) -> dict[str, Any]:
                 "no default value provided. Inputs expected to be in the request "
                 f"{_names(sent)}, or default input alias set: "
             )
-    arrays = {name: _array(name, request.inputs[name]) for name in signature.inputs}
+    return {name: _array(name, request.inputs[name]) for name in signature.inputs}
+
+
+def _check_dtypes(arrays: dict[str, Any], signature: Signature) -> None:
     for place, (name, spec) in enumerate(signature.inputs.items()):
         sent_dtype = "string" if arrays[name].dtype == object else arrays[name].dtype.name
         if sent_dtype != spec.dtype:
             wanted, got = dtype_text(spec.dtype), dtype_text(sent_dtype)
             raise _refusal(f"Expects arg[{place}] to be {wanted} but {got} is provided")
-    return arrays
 
 
 def _array(name: str, proto: Any) -> Any:

@@ -69,11 +69,12 @@ async def _serve(settings: PreviewSettings, say: Callable[[str], None]) -> None:
 
 
 def _banner(settings: PreviewSettings, rest_port: int, grpc_port: int) -> str:
+    host = f"[{settings.host}]" if ":" in settings.host else settings.host
     return "\n".join(
         [
             "This is a preview, for trying bundles out: production runs TensorFlow Serving.",
-            f"REST  http://{settings.host}:{rest_port}/v1/models/NAME:predict",
-            f"gRPC  {settings.host}:{grpc_port}",
+            f"REST  http://{host}:{rest_port}/v1/models/NAME:predict",
+            f"gRPC  {host}:{grpc_port}",
             "Ctrl-C stops it.",
         ]
     )
