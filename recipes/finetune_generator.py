@@ -189,8 +189,7 @@ def main(config: Config, run: cli.Run) -> None:
         run.metrics |= {f"test_{name}": value for name, value in measured.items()}
     if not run.is_chief:
         return
-    for name, how in metrics.signatures(config.metrics, words=config.words).items():
-        run.say(f"{name}: {how}")
+    run.versions = metrics.signatures(config.metrics, words=config.words)
 
     # 6. Export, and try the bundle in a fresh process
     run.say("Exporting: the bundle is loaded back in a fresh process and compared …")

@@ -465,6 +465,8 @@ class BundleWriter:
         taken = {name: value for name, value in NEUTRAL.items() if name in self._inputs}
         if "max_new_tokens" in self._inputs:
             taken["max_new_tokens"] = config.max_new_tokens or 64
+        if "stop" in self._inputs:
+            taken["stop"] = [""]
         self._settings = (taken if settings else {}) | settings
         self._fields = tuple(
             name for name, spec in self._inputs.items() if spec.dtype == "string" and name != "stop"

@@ -134,6 +134,7 @@ def test_one_trace_for_each_mode(everything):
     assert sorted(everything.traces) == ["drawn", "greedy", "searched"]
 
 
+@pytest.mark.slow
 def test_the_same_in_a_saved_model(everything, tmp_path):
     table, numbers = tf.TensorSpec([None, None], tf.int32), SPECS[1:10] + SPECS[11:]
 

@@ -113,7 +113,7 @@ def test_rules_reach_the_loop(model):
     assert ruled[0] == plain[1] and plain[2] not in ruled[1:]
 
 
-@settings(max_examples=25)
+@settings(max_examples=10)
 @given(data=st.data())
 def test_pieces_of_a_stream_are_the_text(model, tokenizer, data):
     prompt = data.draw(st.sampled_from(TEXTS))
@@ -213,6 +213,7 @@ def test_a_tokenizer_without_bytes_is_named(model):
         word_bytes(object())
 
 
+@pytest.mark.slow
 def test_further_signatures_of_a_bundle(model, tokenizer, tmp_path):
     from tfllm.export import AWKWARD_TEXTS, export_bundle
     from tfllm.serving import Session

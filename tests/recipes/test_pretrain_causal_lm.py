@@ -100,7 +100,7 @@ def test_text_in_bundle_out(recipe, tmp_path):
     served = model.signatures(tokenizer, max_new_tokens=6, sampling=None)["generate"]
     with Session(tmp_path / record["export"]) as session:
         settings = {"temperature": [0.7], "top_k": [50], "top_p": [1.0], "seed": [0]}
-        request = {"text": [prompt], "max_new_tokens": [6], **settings}
+        request = {"text": [prompt], "max_new_tokens": [6], "stop": [[""]], **settings}
         in_bundle = session.run("generate", request)["text"].tolist()
         signature = session.signatures["serving_default"]
         assert list(signature.inputs) == list(signature.outputs) == ["text"]

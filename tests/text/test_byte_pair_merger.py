@@ -5,6 +5,7 @@ import pytest
 import tensorflow as tf
 from tokenizers import models
 
+from tfllm import text
 from tfllm.text import byte_pair_merger
 from tfllm.text.byte_pair_merger import BytePairMerger
 
@@ -49,3 +50,10 @@ def test_any_merges_equal_tokenizers(seed, long_word, monkeypatch):
         at = slice(begins[i], begins[i + 1])
         assert pieces.ids[at].numpy().tolist() == [token.id for token in tokens], word
         assert pieces.first_bytes[at].numpy().tolist() == [t.offsets[0] for t in tokens], word
+
+
+def test_a_vocabulary_without_merges_gives_bytes():
+    tokenizer = text.train_byte_level_bpe(["0"], 257)
+    ids = tokenizer.tokenize(["01 €", ""])
+    assert ids.row_lengths().numpy().tolist() == [6, 0]
+    assert tokenizer.detokenize(ids).numpy().tolist() == ["01 €".encode(), b""]

@@ -63,6 +63,7 @@ class Run:
         metrics: name → number, for `run.json`.
         timing: name → seconds.
         throughput: tokens per second of training, or None.
+        versions: of what measured a number, beside those of the packages: a metric's signature.
         export: the bundle's path, or None.
     """
 
@@ -78,6 +79,7 @@ class Run:
         self.metrics: dict[str, float] = {}
         self.timing: dict[str, float] = {}
         self.throughput: float | None = None
+        self.versions: dict[str, str] = {}
         self.export: str | None = None
         self.is_chief = is_chief(config)
         if self.is_chief:
@@ -164,7 +166,8 @@ class Run:
             "timing": self.timing,
             "throughput": self.throughput,
             "versions": {name: importlib.metadata.version(name) for name in _VERSIONED}
-            | {"python": ".".join(map(str, sys.version_info[:3]))},
+            | {"python": ".".join(map(str, sys.version_info[:3]))}
+            | self.versions,
             "export": self.export,
         }
         if not self.config.dry_run:

@@ -69,9 +69,12 @@ class BytePairMerger(tf.Module):
         self._results = np.append(merges[:, 2], 0).astype(np.int32)
         self._one_by_one = _made_into_something_earlier(merges)
         keys = merges[:, 0].astype(np.int64) * vocabulary_size + merges[:, 1]
+        ranks = np.arange(len(keys), dtype=np.int32)
+        # A table must hold something; no pair has a negative key.
         self._ranks = tf.lookup.StaticHashTable(
             tf.lookup.KeyValueTensorInitializer(
-                tf.constant(keys), tf.range(len(keys), dtype=tf.int32)
+                tf.constant(np.append(keys, -1)),
+                tf.constant(np.append(ranks, _NO_MERGE), tf.int32),
             ),
             default_value=_NO_MERGE,
         )
