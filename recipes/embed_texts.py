@@ -101,6 +101,7 @@ def main(config: Config) -> None:
             config.export_name,
             modules=[model, preprocess],
             probes=model.probes(),
+            card=export.Card("text embedding"),
         )
         print(f"\nThe bundle {bundle} maps text to vectors. Serve it:")
         print(f"\n    {serving.docker_run_line(bundle)}\n")

@@ -2,7 +2,7 @@ r"""Export a model that is there already, as a bundle for TF Serving.
 
     python recipes/export_savedmodel.py --model runs/finetune_text_classifier
     python recipes/export_savedmodel.py --model ./all-MiniLM-L6-v2 --export_name minilm
-    python recipes/export_savedmodel.py --model gpt2 --storage bfloat16 --keep 3
+    python recipes/export_savedmodel.py --model gpt2 --storage bfloat16 --keep_versions 3
 
 --model is the folder of a finished run, a transformers folder, or a name on the hub. What it is
 for is read from its config.json; what a run was trained with is read from its run.json.
@@ -64,7 +64,7 @@ class Config:
     """Of generation: it draws among tokens whose shares add up to this; 1 for all."""
     storage: Literal["float32", "float16", "bfloat16"] = "float32"
     """What matrices are stored as. Arithmetic is float32: half the disk, the same speed."""
-    keep: int | None = None
+    keep_versions: int | None = None
     """Versions that stay, this one included; older ones are removed. Default: all."""
     notes: str = ""
     """More for the model card: data, licence, what the model is not for. Markdown."""
@@ -103,7 +103,7 @@ class Served:
 def main(config: Config) -> None:
     """A folder in, a bundle out."""
     # 1. What it is. What can be refused is refused before TensorFlow is imported.
-    for name in ("sequence_length", "max_question_tokens", "max_new_tokens", "keep"):
+    for name in ("sequence_length", "max_question_tokens", "max_new_tokens", "keep_versions"):
         value = getattr(config, name)
         cli.require(value is None or value >= 1, name, value, "must be at least 1")
     cli.require(config.temperature >= 0, "temperature", config.temperature, "must be at least 0")
@@ -128,7 +128,7 @@ def main(config: Config) -> None:
         probes=served.probes,
         card=export.Card(task.replace("_", " "), served.labels, source.metrics, config.notes),
         storage=config.storage,
-        keep=config.keep,
+        keep=config.keep_versions,
     )
     size = sum(path.stat().st_size for path in bundle.rglob("*") if path.is_file())
     print(f"The bundle {bundle} has {size / 1e6:,.1f} MB; {bundle.parent}/README.md describes it.")

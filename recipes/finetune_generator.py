@@ -141,7 +141,10 @@ def main(config: Config, run: cli.Run) -> None:
     )
     longest = min(train.longest_completion, config.sequence_length // 2)
     new_tokens = config.max_new_tokens or longest
-    publisher = functools.partial(publish, model, tokenizer, template, new_tokens, bundle_name)
+    card = export.Card("text generation", metrics=run.metrics)
+    publisher = functools.partial(
+        publish, config, model, tokenizer, template, new_tokens, card, bundle_name
+    )
     best_weights = optimization.weights_to_measure(model)
     if config.dry_run:
         ids = train.batch(0)[0]["input_ids"][0]
@@ -240,10 +243,12 @@ def create_model(config: Config, tokenizer: text.Tokenizer, run: cli.Run) -> mod
 
 
 def publish(
+    config: Config,
     model: models.CausalLM,
     tokenizer: text.Tokenizer,
     template: templates.ExampleTemplate,
     new_tokens: int,
+    card: export.Card,
     name: str,
     folder: str,
 ) -> Path:
@@ -254,6 +259,8 @@ def publish(
         name,
         modules=[model, tokenizer],
         probes=templates.with_template_probes(model.probes(), template, export.AWKWARD_TEXTS),
+        card=card,
+        **config.export_options(),
     )
 
 

@@ -104,11 +104,12 @@ def main(config: Config, run: cli.Run) -> None:
         **config.compile_options(),
     )
     best_weights = optimization.weights_to_measure(model)
+    card = export.Card("answers from a text", metrics=run.metrics)
     if config.dry_run:
         ids = train.batch(0)[0]["input_ids"][0]
         run.try_out(
             tokenizer.fast.decode(ids, skip_special_tokens=False),
-            functools.partial(publish, config, model, preprocess, bundle_name),
+            functools.partial(publish, config, model, preprocess, card, bundle_name),
             lambda: training.estimate(model, train.dataset).text(total_steps),
         )
         return
@@ -167,7 +168,7 @@ def main(config: Config, run: cli.Run) -> None:
     run.say("Exporting: the bundle is loaded back in a fresh process and compared …")
     with run.timed("export"), best_weights():
         models.save_trained(model, run.directory, tokenizer, adapters=bool(config.lora_rank))
-        bundle = publish(config, model, preprocess, bundle_name, config.export_dir)
+        bundle = publish(config, model, preprocess, card, bundle_name, config.export_dir)
     run.export = str(bundle)
     shown = [example for example, _ in zip(parts.validation, range(3), strict=False)]
     instances = [{name: example[name] for name in ("question", "context")} for example in shown]
@@ -219,6 +220,7 @@ def publish(
     config: Config,
     model: models.QuestionAnswerer,
     preprocess: text.Preprocessor,
+    card: export.Card,
     name: str,
     folder: str,
 ) -> Path:
@@ -231,6 +233,8 @@ def publish(
         name,
         modules=[model, preprocess],
         probes=model.probes(),
+        card=card,
+        **config.export_options(),
     )
 
 

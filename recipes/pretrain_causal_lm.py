@@ -114,11 +114,12 @@ def main(config: Config, run: cli.Run) -> None:
     total_steps = config.total_steps(train.steps_per_epoch)
     peak = config.learning_rate or (5e-5 if config.pretrained else 2.5e-3)
     optimization.compile_model(model, peak, total_steps=total_steps, **config.compile_options())
+    modules, card = (model, tokenizer), export.Card("text generation", metrics=run.metrics)
     if config.dry_run:
         row = train.batch(0)[0]["input_ids"][0]
         run.try_out(
             tokenizer.fast.decode(row, skip_special_tokens=False),
-            lambda folder: publish(signatures, folder, bundle_name, model, tokenizer),
+            lambda folder: publish(config, signatures, card, bundle_name, folder, modules),
             lambda: training.estimate(model, train.dataset).text(total_steps),
         )
         return
@@ -158,7 +159,7 @@ def main(config: Config, run: cli.Run) -> None:
         models.save_trained(model, run.directory, tokenizer, adapters=bool(config.lora_rank))
         if config.lora_rank:
             signatures = signatures_of(model, config, tokenizer)  # merging changed the model
-        bundle = publish(signatures, config.export_dir, bundle_name, model, tokenizer)
+        bundle = publish(config, signatures, card, bundle_name, config.export_dir, modules)
     run.export = str(bundle)
     run.say(f"\n{serving.completions_text(bundle, prompts)}\n")
     tensorboard = run.directory / "tensorboard"
@@ -195,15 +196,22 @@ def signatures_of(
 
 
 def publish(
+    config: Config,
     signatures: dict[str, Any],
-    folder: str,
+    card: export.Card,
     name: str,
-    model: models.CausalLM,
-    tokenizer: text.Tokenizer,
+    folder: str,
+    modules: tuple[models.CausalLM, text.Tokenizer],
 ) -> Path:
     """Export the model, proven, as the next version of a bundle."""
     return export.export_bundle(
-        signatures, folder, name, modules=[model, tokenizer], probes=model.probes()
+        signatures,
+        folder,
+        name,
+        modules=modules,
+        probes=modules[0].probes(),
+        card=card,
+        **config.export_options(),
     )
 
 

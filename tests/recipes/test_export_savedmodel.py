@@ -145,7 +145,9 @@ def test_what_is_no_model_is_refused_in_one_line(recipe, tmp_path):
     assert "names the architectures T5Encoder, none of which is known. Give --task" in line
     (tmp_path / "run" / "checkpoints").mkdir(parents=True)
     assert "is a run that is not finished" in refused(recipe, "--model", "run")
-    assert "--keep must be at least 1" in refused(recipe, "--model", "t5", "--keep", "0")
+    assert "--keep_versions must be at least 1" in refused(
+        recipe, "--model", "t5", "--keep_versions", "0"
+    )
     line = refused(recipe, "--model", "t5", "--task", "embedding", "--export_name", "a/b")
     assert "a bundle's name must be" in line
     assert sorted(path.name for path in tmp_path.iterdir()) == ["run", "t5"]

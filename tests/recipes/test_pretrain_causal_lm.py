@@ -73,15 +73,20 @@ def test_text_in_bundle_out(recipe, tmp_path):
     left = tree(run_dir)
     assert {"config.json", "run.json", "model/model.safetensors", "model/tokenizer.json"} <= left
     assert any(name.startswith("tensorboard/validation/") for name in left)
-    assert tree(tmp_path / "savedmodels") == {
+    beside = "README.md models.config monitoring.config docker-compose.yml kubernetes.yaml"
+    bundle = {name for name in tree(tmp_path / "savedmodels") if "/tokenizer/" not in name}
+    assert bundle == {f"gpt2-a/{name}" for name in beside.split()} | {
         f"gpt2-a/1/{name}"
         for name in (
+            "assets.extra/tf_serving_warmup_requests",
+            "batching_params.pbtxt",
             "fingerprint.pb",
             "saved_model.pb",
             "variables/variables.data-00000-of-00001",
             "variables/variables.index",
         )
     }
+    assert "bits_per_byte" in (tmp_path / "savedmodels/gpt2-a/README.md").read_text()
 
     # The printed curl's body, through the bundle, says what the saved model says
     (line,) = [line for line in done.out.splitlines() if "curl " in line]

@@ -14,6 +14,7 @@ __all__ = [
     "CommonConfig",
     "CompileOptions",
     "DeviceOptions",
+    "ExportOptions",
     "LoraOptions",
     "OptimizerOptions",
     "RunOptions",
@@ -22,6 +23,7 @@ __all__ = [
 
 ScheduleName = Literal["constant", "linear", "cosine", "inverse_square_root"]
 Precision = Literal["float32", "mixed_bfloat16", "mixed_float16"]
+Storage = Literal["float32", "float16", "bfloat16"]
 StrategyName = Literal["auto", "one", "mirrored", "multi_worker"]
 
 
@@ -52,6 +54,13 @@ class DeviceOptions(TypedDict):
     strategy: StrategyName
     global_batch_size: int
     accumulate_steps: int
+
+
+class ExportOptions(TypedDict):
+    """Flags as `tfllm.export.export_bundle` takes them."""
+
+    storage: Storage
+    keep: int | None
 
 
 class LoraOptions(TypedDict):
@@ -101,6 +110,10 @@ class CommonConfig:
     """Folder that TF Serving bundles go to."""
     export_name: str | None = None
     """Name of the bundle: letters, digits, '.', '_', '-'. A default is made from the data."""
+    storage: Storage = "float32"
+    """What the bundle's matrices are stored as; the server computes in float32 all the same."""
+    keep_versions: int | None = None
+    """Versions of the bundle that stay, the new one included. Default: all."""
     epochs: int | None = 1
     """Passes over the training data."""
     max_steps: int | None = None
@@ -175,6 +188,8 @@ class CommonConfig:
         for name in ("epochs", "max_steps", "early_stopping_patience", "checkpoint_steps"):
             value = getattr(self, name)
             require(value is None or value >= 1, name, value, "must be at least 1")
+        keep = self.keep_versions
+        require(keep is None or keep >= 1, "keep_versions", keep, "must be at least 1")
         for name in ("warmup_steps", "weight_decay", "checkpoint_minutes"):
             value = getattr(self, name)
             require(value is None or value >= 0, name, value, "must not be negative")
@@ -257,6 +272,10 @@ class CommonConfig:
             "global_batch_size": self.global_batch_size,
             "accumulate_steps": self.accumulate_steps,
         }
+
+    def export_options(self) -> ExportOptions:
+        """What decides how a bundle is stored."""
+        return {"storage": self.storage, "keep": self.keep_versions}
 
     def adaptation(self) -> Adaptation:
         """How much of a pretrained model is trained."""
