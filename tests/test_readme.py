@@ -73,5 +73,8 @@ def test_your_own_head(pretrained, tmp_path):
 def test_in_python(pretrained, tmp_path):
     code = block("In Python").replace("runs/pretrain_causal_lm/model", str(pretrained))
     out = run(code, tmp_path)
-    assert out.startswith("[b'")
+    lines = out.splitlines()
+    assert lines[0].startswith(("['", '["'))
+    perplexities = out.rpartition("[")[2].rstrip("]\n").split()
+    assert len(perplexities) == 2 and all(float(number) > 1 for number in perplexities)
     assert (tmp_path / "my-gpt2" / "model.safetensors").is_file()

@@ -2,17 +2,21 @@
 
     python tests/benchmarks/latency.py --torch_python /path/to/python [--cores 1] [--profile]
 
-Both are processes of their own that take turns; while one works the other waits. Each turn is
+They are processes of their own that take turns; while one works the others wait. Each turn is
 fifty requests one after another, and its time is their median. Of each, the first turn is not
 counted. PyTorch and transformers may live in an environment of their own: `--torch_python`.
+`session` is the bundle as TensorFlow Serving runs it, `one_thread` the same with one thread for
+each operation (the server's `--tensorflow_intra_op_parallelism=1`). Processor seconds, of all
+threads, say more than the clock where the machine has other work.
 
-`--profile` also says how long each kind of operation of the graph takes.
+`--profile` also says how long each kind of operation of the bundle takes, and how often it runs.
 """
 
 from __future__ import annotations
 
 import argparse
 import collections
+import ctypes
 import importlib.resources
 import json
 import os
@@ -84,6 +88,7 @@ def torch_request(folder: str) -> Request:
 WORKERS = {
     "tensorflow": tensorflow_request,
     "session": session_request,
+    "one_thread": session_request,
     "torch": torch_request,
 }
 
@@ -119,15 +124,20 @@ def write_folder(pretrained: str, folder: str) -> None:
 
 
 def serve(part: str, folder: str) -> None:
-    """Do a turn for each line of the standard input; print its median seconds and the answer."""
+    """Do a turn for each line of the standard input; print seconds and the answer.
+
+    They are the median by the clock, the shortest, and those of the processor for one request.
+    """
     request = WORKERS[part](folder)
     for _ in sys.stdin:
         seconds = []
+        used = time.process_time()
         for _ in range(REQUESTS):
             start = time.perf_counter()
             answer = request()
             seconds.append(time.perf_counter() - start)
-        print(json.dumps([statistics.median(seconds), *answer]), flush=True)
+        used = (time.process_time() - used) / REQUESTS
+        print(json.dumps([statistics.median(seconds), min(seconds), used, *answer]), flush=True)
 
 
 def start(part: str, python: str, folder: str) -> subprocess.Popen[str]:
@@ -138,6 +148,8 @@ def start(part: str, python: str, folder: str) -> subprocess.Popen[str]:
         "TF_CPP_MIN_LOG_LEVEL": "3",
         "TOKENIZERS_PARALLELISM": "false",
     }
+    if part == "one_thread":
+        environment["TF_NUM_INTRAOP_THREADS"] = "1"
     pipe = subprocess.PIPE
     command = [python, __file__, "--part", part, folder]
     return subprocess.Popen(command, stdin=pipe, stdout=pipe, env=environment, text=True)
@@ -153,8 +165,10 @@ def turn(worker: subprocess.Popen[str]) -> list[Any]:
 
 def measure(folder: str, torch_python: str, turns: int) -> None:
     """Print the medians, and each median beside PyTorch's."""
-    pythons = {"tensorflow": sys.executable, "session": sys.executable, "torch": torch_python}
-    workers = {part: start(part, python, folder) for part, python in pythons.items()}
+    workers = {
+        part: start(part, torch_python if part == "torch" else sys.executable, folder)
+        for part in WORKERS
+    }
     try:
         rounds = [
             {part: turn(worker) for part, worker in workers.items()} for _ in range(turns + 1)
@@ -163,52 +177,83 @@ def measure(folder: str, torch_python: str, turns: int) -> None:
         for worker in workers.values():
             worker.communicate()
     for part in workers:
-        milliseconds = 1e3 * statistics.median(found[part][0] for found in rounds[1:])
-        ratio = statistics.median(found[part][0] / found["torch"][0] for found in rounds[1:])
-        print(f"{part:10} {milliseconds:6.2f} ms   {ratio:.2f} of PyTorch   {rounds[1][part][1:]}")
+        shown = []
+        for place, what in enumerate(("median", "least", "processor")):
+            seconds = statistics.median(found[part][place] for found in rounds[1:])
+            ratio = statistics.median(
+                found[part][place] / found["torch"][place] for found in rounds[1:]
+            )
+            shown.append(f"{what} {1e3 * seconds:7.2f} ms = {ratio:4.2f}")
+        print(f"{part:10}  {'   '.join(shown)} of PyTorch   {rounds[1][part][3:]}")
 
 
-def profile(folder: str) -> None:
-    """Print how long each kind of operation of one request takes, and how often it runs."""
-    import tensorflow as tf
+def profile(folder: str, environment: dict[str, str]) -> None:
+    """Print the times of a bundle's operations, from a process of its own."""
+    command = [sys.executable, __file__, "--trace", folder]
+    subprocess.run(
+        command,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "3", **environment},
+        check=True,
+    )
 
-    classify, kept = serving_function(folder)
-    text = tf.constant([TEXT])
+
+def trace(folder: str) -> None:
+    """Print the median time of each kind of operation over some requests, and how often it runs."""
+    request = session_request(folder)
     for _ in range(20):
-        classify(text)
-    times = times_of(lambda: classify(text))
-    total = sum(seconds for seconds, _ in times.values())
-    tokens = kept[1](text)["input_ids"].shape[1]
-    print(f"{tokens} tokens; {1e3 * total:.2f} ms in operations, of these:")
-    for name, (seconds, count) in sorted(times.items(), key=lambda item: -item[1][0])[:30]:
-        print(f"{1e3 * seconds:8.3f} ms  {seconds / total:5.1%}  {count:6.1f} x {name}")
+        request()
+    traces = traced(request)
+    # Only now: the session is to run without TensorFlow's Python.
+    from tensorflow.core.protobuf import config_pb2
 
-
-def times_of(request: Callable[[], Any], repeats: int = 20) -> dict[str, tuple[float, float]]:
-    """Return each kind of operation's seconds and runs in one request."""
-    import tensorflow as tf
-    from tensorflow.tsl.profiler.protobuf import xplane_pb2
-
-    with tempfile.TemporaryDirectory() as logs:
-        with tf.profiler.experimental.Profile(logs):
-            for _ in range(repeats):
-                request()
-        (path,) = Path(logs).rglob("*.xplane.pb")
-        space = xplane_pb2.XSpace.FromString(path.read_bytes())
     times: dict[str, list[float]] = collections.defaultdict(list)
-    for plane in space.planes:
-        for event in (event for line in plane.lines for event in line.events):
-            # An operation's event is called "name:Kind"; the runtime's own have "::".
-            name, colon, kind = plane.event_metadata[event.metadata_id].name.rpartition(":")
-            if colon and kind.isidentifier() and not name.endswith(":"):
-                times[kind].append(event.duration_ps * 1e-12)
-    return {kind: (sum(found) / repeats, len(found) / repeats) for kind, found in times.items()}
+    for written in traces:
+        totals: dict[str, float] = collections.Counter()
+        counts: dict[str, int] = collections.Counter()
+        steps = config_pb2.RunMetadata.FromString(written).step_stats
+        for node in (node for device in steps.dev_stats for node in device.node_stats):
+            # "name = Kind(inputs)".
+            kind = node.timeline_label.partition(" = ")[2].partition("(")[0] or node.node_name
+            totals[kind] += 1e-9 * (node.op_end_rel_nanos - node.op_start_rel_nanos)
+            counts[kind] += 1
+        for kind, seconds in totals.items():
+            times[kind].append(seconds)
+    medians = {kind: statistics.median(found) for kind, found in times.items()}
+    total = sum(medians.values())
+    print(f"{1e3 * total:.2f} ms in {sum(counts.values())} operations, of these:")
+    for kind, seconds in sorted(medians.items(), key=lambda item: -item[1])[:30]:
+        print(f"{1e3 * seconds:8.3f} ms  {seconds / total:5.1%}  {counts[kind]:4} x {kind}")
+
+
+def traced(request: Request, repeats: int = 30) -> list[bytes]:
+    """Run requests with a full trace; give each one's `RunMetadata`."""
+    from tfllm.serving import _c_api
+
+    library, found = _c_api.library(), []
+    run = library.TF_SessionRun
+    asked = ctypes.create_string_buffer(b"\x08\x03", 2)  # RunOptions: trace_level FULL_TRACE
+    options = _c_api.Buffer(ctypes.cast(asked, ctypes.c_void_p), 2, None)
+
+    def run_traced(session: int, _: Any, *others: Any) -> None:
+        with _c_api.owned(library.TF_NewBuffer()) as metadata:
+            run(session, ctypes.byref(options), *others[:-2], metadata, others[-1])
+            found.append(_c_api.buffer_bytes(metadata))
+
+    library.TF_SessionRun = run_traced
+    try:
+        for _ in range(repeats):
+            request()
+    finally:
+        library.TF_SessionRun = run
+    return found
 
 
 def main() -> None:
     """Be a worker, or measure."""
     if sys.argv[1:2] == ["--part"]:
         return serve(*sys.argv[2:])
+    if sys.argv[1:2] == ["--trace"]:
+        return trace(sys.argv[2])
     sys.path.insert(0, str(ROOT))
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     parser = argparse.ArgumentParser(description=__doc__)
@@ -236,7 +281,9 @@ def main() -> None:
         )
         measure(folder, given.torch_python, given.turns)
         if given.profile:
-            profile(folder)
+            profile(folder, {})
+            print("with one thread for each operation:")
+            profile(folder, {"TF_NUM_INTRAOP_THREADS": "1"})
 
 
 if __name__ == "__main__":

@@ -29,6 +29,24 @@ def test_states_equal_transformers(backbone, batch, close):
         close(hidden_states(backbone, whole), backbone(whole, training=False).last_hidden_state)
 
 
+def test_slopes_outside_training_equal_transformers(backbone, batch, close):
+    """As attribution asks for them; `gelu` and attention go other ways then than in training."""
+    features = batch(backbone, 7)
+    mask = tf.cast(features["attention_mask"], tf.float32)[..., None]
+    words = word_embeddings(backbone, features.pop("input_ids"))
+    slopes = []
+    with tf.GradientTape(persistent=True) as tape:
+        tape.watch(words)
+        for hidden in (
+            hidden_states(backbone, features, inputs_embeds=words),
+            backbone(features | {"inputs_embeds": words}, training=False).last_hidden_state,
+        ):
+            slopes.append(tf.reduce_sum(tf.sin(3.0 * hidden) * mask))
+    ours, theirs = (tape.gradient(slope, words) for slope in slopes)
+    assert np.abs(theirs).max() > 1e-3
+    close(ours, theirs, features["attention_mask"])
+
+
 @pytest.mark.parametrize("config", ["bert", "roberta", "xlnet"], indirect=True)
 def test_a_graph_of_unknown_size_computes_the_same(backbone, batch, close):
     features = batch(backbone, 7)

@@ -268,11 +268,13 @@ def _attention(
     Reference:
         Vaswani et al., 2017, arXiv:1706.03762.
     """
+    # Where nothing is trained rows are few and short, and what matters is what an operation costs.
+    turned = _swapped if dropout else _swapped_bits
 
     def heads(role: str, site: int) -> tf.Tensor:
         split = project(family.part(block, role), x, dropout, site=6 * index + site)
         split = tf.reshape(split, [shape.batch, shape.tokens, shape.heads, shape.head_dim])
-        return tf.transpose(split, [0, 2, 1, 3])
+        return turned(split)
 
     query, keys, values = (heads(*role) for role in (("query", 0), ("key", 1), ("value", 2)))
     query *= tf.cast(1.0 / math.sqrt(shape.head_dim), query.dtype)
@@ -285,8 +287,29 @@ def _attention(
     kept, rate = None, family.setting(config, "attention_dropout")
     if dropout and rate > 0.0:
         kept = dropout.mask(tf.shape(scores), rate, site=3 * index + 1)
-    mixed = tf.transpose(mix_values(scores, values, kept, rate), [0, 2, 1, 3])
+    mixed = turned(mix_values(scores, values, kept, rate))
     return tf.reshape(mixed, [-1, config.hidden_size])
+
+
+def _swapped(x: tf.Tensor) -> tf.Tensor:
+    """Change `[batch, tokens, heads, dim]` into `[batch, heads, tokens, dim]`, or back."""
+    return tf.transpose(x, [0, 2, 1, 3])
+
+
+def _swapped_bits(x: tf.Tensor) -> tf.Tensor:
+    """Do the same with numbers that oneDNN does not take for its own.
+
+    It hands a float32 transpose out to all threads, however small. With two threads and 32 tokens
+    that is three times as slow as TensorFlow's kernel, and far more on a machine that is busy.
+    """
+    if x.dtype != tf.float32:
+        return _swapped(x)
+
+    @tf.custom_gradient
+    def swapped(x: tf.Tensor) -> tuple[tf.Tensor, Any]:
+        return tf.bitcast(_swapped(tf.bitcast(x, tf.uint32)), tf.float32), _swapped
+
+    return swapped(x)
 
 
 def activate(name: Any, x: tf.Tensor, dropout: SeededDropout | None) -> tf.Tensor:
