@@ -16,7 +16,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from tfllm import cli, data, export, metrics, models, serving, text, training
 from tfllm.data import readers, tasks, templates
@@ -55,6 +55,8 @@ class Config(cli.FineTuningConfig):
     """What of the validation says which weights are kept: loss, or a number of --metrics."""
     max_new_tokens: int | None = None
     """Tokens of an answer. Default: those of the longest completion, at most half a row."""
+    num_beams: int | None = None
+    """Search for the likeliest answer with so many beams, in measuring and in the bundle."""
     generated: int = 200
     """Validation prompts that are answered after each epoch; the test's all are."""
 
@@ -67,6 +69,8 @@ class Config(cli.FineTuningConfig):
         cli.require(not self.new_head, "new_head", True, "is for tasks: a GPT-2 keeps its own")
         cli.require(not self.allow_pickle, "allow_pickle", True, "is not for GPT-2")
         cli.require(self.generated >= 1, "generated", self.generated, "must be at least 1")
+        beams = self.num_beams
+        cli.require(beams is None or beams >= 1, "num_beams", beams, "must be at least 1")
         known = metrics.GENERATION_METRICS
         for name in self.metrics:
             cli.require(name in known, "metrics", name, f"must be of {', '.join(known)}")
@@ -156,7 +160,7 @@ def main(config: Config, run: cli.Run) -> None:
         return
 
     # 5. Fit; each epoch is measured by what the model writes; it ends with its best weights
-    writer = model.signatures(tokenizer, max_new_tokens=new_tokens)["serving_default"]
+    writer = signatures_of(config, model, tokenizer, new_tokens)["serving_default"]
 
     def report(
         rows: data.PackedRows, examples: readers.Reader, part: str, at_most: int | None
@@ -242,6 +246,16 @@ def create_model(config: Config, tokenizer: text.Tokenizer, run: cli.Run) -> mod
     return model
 
 
+def signatures_of(
+    config: Config, model: models.CausalLM, tokenizer: text.Tokenizer, new_tokens: int
+) -> dict[str, Any]:
+    """Give what the bundle serves."""
+    from tfllm.generation import Beam
+
+    beam = None if config.num_beams is None else Beam(config.num_beams)
+    return model.signatures(tokenizer, max_new_tokens=new_tokens, beam=beam)
+
+
 def publish(
     config: Config,
     model: models.CausalLM,
@@ -254,7 +268,7 @@ def publish(
 ) -> Path:
     """Export the model with its template, proven, as the next version of a bundle."""
     return export.export_bundle(
-        templates.with_template(model.signatures(tokenizer, max_new_tokens=new_tokens), template),
+        templates.with_template(signatures_of(config, model, tokenizer, new_tokens), template),
         folder,
         name,
         modules=[model, tokenizer],

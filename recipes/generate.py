@@ -316,8 +316,8 @@ class FolderWriter:
         self._sampling = generation.Sampling(**chosen) if config.by_chance else None
         chosen = config.given("repetition_penalty", "no_repeat_ngram_size")
         self._rules = generation.Rules(**chosen) if chosen else None
-        self._functions = generation.StreamFunctions(self._model)
-        self._complete = self._traced()
+        beams = config.num_beams
+        self._beam = generation.Beam(beams, num_returned=config.num_returned) if beams else None
 
     def prompts(self, given: Sequence[Given]) -> list[str]:
         """Apply the template, and refuse what is too long or empty."""
@@ -357,83 +357,44 @@ class FolderWriter:
 
     def write(self, prompts: Sequence[str]) -> list[list[str]]:
         """Give each prompt's texts; those drawn by chance differ by seed."""
-        ids, several = self._ids(prompts), self._config.num_returned
-        calls = 1 if self._config.num_beams else several
-        found = [self._complete(ids, self._config.seed + n).numpy() for n in range(calls)]
-        rows = np.concatenate(found, axis=1)
-        return [[self._finished(text.decode()) for text in row] for row in rows]
-
-    def _traced(self) -> Any:
-        """One graph for prompts of all lengths: ids and a seed → `<string>[batch, texts]`."""
-        import tensorflow as tf
-
-        from tfllm import generation
-
-        options = self._options()
-        beams, several = self._config.num_beams, self._config.num_returned
-
-        def complete(ids: tf.RaggedTensor, seed: tf.Tensor) -> tf.Tensor:
-            if beams:
-                beam = generation.Beam(beams, num_returned=several)
-                new, _ = generation.beam_search(self._model, ids, beam=beam, **options)
-                texts = self._tokenizer.detokenize(new.merge_dims(0, 1))
-                return tf.reshape(texts, [-1, several])
-            sampling = self._sampling and self._sampling._replace(seed=seed)
-            new = generation.decode(self._model, ids, sampling=sampling, **options)
-            return self._tokenizer.detokenize(new)[:, None]
-
-        specs = [tf.RaggedTensorSpec([None, None], tf.int32), tf.TensorSpec([], tf.int32)]
-        return tf.function(complete, input_signature=specs, autograph=False)
-
-    def _options(self) -> dict[str, Any]:
-        return {
-            "max_new_tokens": self._new_tokens,
-            "rules": self._rules,
-            "eos_id": self._tokenizer.eos_id,
-            "slide": self._config.slide,
-        }
-
-    def _ids(self, prompts: Sequence[str]) -> Any:
-        """`<int32>[batch, (positions)]`; an empty prompt is the start token."""
-        import tensorflow as tf
-
-        encoded = self._tokenizer.fast.encode_batch(list(prompts), add_special_tokens=False)
-        rows = [encoding.ids or [self._tokenizer.bos_id] for encoding in encoded]
-        flat = tf.constant([i for row in rows for i in row], tf.int32)
-        return tf.RaggedTensor.from_row_lengths(flat, [len(row) for row in rows])
-
-    def _finished(self, text: str) -> str:
-        """End a text before a stop; without the spaces of a template, as a bundle gives it."""
-        text = ended(text, self._config.stops)
-        return text.strip() if self._template else text
+        several = self._config.num_returned
+        if self._beam:
+            found = self._model.generate(list(prompts), beam=self._beam, **self._options())
+            rows = found if several > 1 else [[text] for text in found]
+        else:
+            calls = [
+                self._model.generate(list(prompts), sampling=self._drawn(n), **self._options())
+                for n in range(several)
+            ]
+            rows = zip(*calls, strict=True)
+        # Without the spaces of a template, as a bundle gives it.
+        return [[text.strip() if self._template else text for text in row] for row in rows]
 
     def stream(self, prompt: str) -> Generator[str, None, None]:
         """Give one text in pieces."""
-        if self._config.num_beams:
+        if self._beam:
             yield self.write([prompt])[0][0]
             return
-        from tfllm import generation
+        pieces = self._model.stream(prompt, sampling=self._drawn(0), **self._options())
+        begun = not self._template
+        for piece in pieces:
+            shown = piece if begun else piece.lstrip()
+            begun = begun or bool(shown)
+            if shown:
+                yield shown
 
-        sampling = self._sampling and self._sampling._replace(seed=self._config.seed)
-        steps = generation.stream(
-            self._model,
-            self._ids([prompt]),
-            sampling=sampling,
-            functions=self._functions,
-            **self._options(),
-        )
-        yield from pieces(self._growing(steps), self._config.stops)
+    def _drawn(self, number: int) -> Any:
+        """Settings of chance for one of several texts."""
+        return self._sampling and self._sampling._replace(seed=self._config.seed + number)
 
-    def _growing(self, steps: Iterator[np.ndarray]) -> Iterator[str]:
-        """Give the text after each token."""
-        import tensorflow as tf
-
-        ids: list[int] = []
-        for step in steps:
-            ids.append(int(step[0]))
-            row = tf.RaggedTensor.from_row_lengths(tf.constant(ids, tf.int32), [len(ids)])
-            text = self._tokenizer.detokenize(row).numpy()[0].decode()
-            yield text.lstrip() if self._template else text
+    def _options(self) -> dict[str, Any]:
+        return {
+            "tokenizer": self._tokenizer,
+            "max_new_tokens": self._new_tokens,
+            "rules": self._rules,
+            "stop": self._config.stops,
+            "slide": self._config.slide,
+        }
 
 
 class BundleWriter:
@@ -499,34 +460,6 @@ class BundleWriter:
     def stream(self, prompt: str) -> Generator[str, None, None]:
         """Give the whole text: a bundle answers all at once."""
         yield self.write([prompt])[0][0]
-
-
-def ended(text: str, stops: Sequence[str]) -> str:
-    """Cut a text off before the first stop."""
-    places = [place for stop in stops if (place := text.find(stop)) >= 0]
-    return text[: min(places, default=len(text))]
-
-
-def pieces(texts: Iterator[str], stops: Sequence[str]) -> Generator[str, None, None]:
-    """Give what is sure of a growing text: no half of a character, nothing of a stop."""
-    text, shown = "", 0
-    for text in texts:
-        end = ended(text, stops)
-        if end != text:
-            text = end
-            break
-        # A character whose bytes are not all there yet is U+FFFD.
-        whole = text.rstrip("\ufffd")
-        sure = len(whole) - max((begun(whole, stop) for stop in stops), default=0)
-        if sure > shown:
-            yield text[shown:sure]
-            shown = sure
-    yield text[shown:]
-
-
-def begun(text: str, stop: str) -> int:
-    """Count the characters at a text's end that may be the beginning of a stop."""
-    return next((n for n in range(len(stop) - 1, 0, -1) if text.endswith(stop[:n])), 0)
 
 
 def settings_of(config: Config) -> dict[str, Any]:

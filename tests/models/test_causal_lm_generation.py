@@ -258,3 +258,14 @@ def test_further_signatures_of_a_bundle(model, tokenizer, tmp_path):
             stop = [stop for stop in stops[i] if stop]
             alone = model.generate([text], tokenizer=tokenizer, max_new_tokens=6, stop=stop)
             assert cut[i].decode() == alone[0]
+
+
+def test_a_bundle_may_search(model, tokenizer):
+    prompts = ["a b", ""]
+    served = model.signatures(tokenizer, max_new_tokens=5, beam=Beam(3, num_returned=2))
+    found = [text.decode() for text in served["serving_default"](prompts)["text"].numpy()]
+    assert found == model.generate(prompts, tokenizer=tokenizer, max_new_tokens=5, beam=Beam(3))
+    ids = served["tokens"](served["tokenize"](["a b"])["input_ids"])["output_ids"].numpy()[0]
+    assert tokenizer.detokenize(tf.ragged.constant([ids[ids >= 0]])).numpy()[0].decode() == found[0]
+    with pytest.raises(InputError, match="give one of beam and sampling"):
+        model.signatures(tokenizer, sampling=Sampling(), beam=Beam(2))

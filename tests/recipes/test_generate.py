@@ -5,6 +5,7 @@ import importlib.util
 import json
 import os
 import pty
+import re
 import select
 import subprocess
 import sys
@@ -14,8 +15,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tf_keras as keras
-from hypothesis import given
-from hypothesis import strategies as st
 from transformers import GPT2Config
 
 from tfllm import text
@@ -144,10 +143,12 @@ class TestFolder:
         assert run("nano", *words[:2], "--top_k", 1) == run("nano", *words[:2])
 
     def test_stops(self, run, tmp_path):
-        whole = run("nano", "--prompt", "the cat")[:-1]
-        assert len(whole) > 4
-        wanted = whole[: whole.index(whole[2:4])] + "\n"
-        stops = ("--stop", whole[2:4], "never to be found", whole[4:])
+        drawn = ("--temperature", 2, "--seed", 5)
+        whole = run("nano", "--prompt", "the cat", *drawn)[:-1]
+        # Half characters are shown as U+FFFD, which is not what was written.
+        stop = re.search(r"(?<=.)[ -~]+", whole)
+        wanted = whole[: whole.index(stop[0])] + "\n"
+        stops = (*drawn, "--stop", stop[0], "never to be found")
         assert run("nano", "--prompt", "the cat", *stops) == wanted
         path = write_lines(tmp_path / "p.txt", ["the cat"])
         assert answers(run("nano", "--file", path, *stops))[0]["completion"] + "\n" == wanted
@@ -272,23 +273,6 @@ def test_help_and_mistakes_import_no_tensorflow():
     assert wrong.stderr == ("error: --num_beams and --top_k 3 exclude each other. Received: 2\n")
     missing = end_of()
     assert missing.stdout == "2 False\n" and len(missing.stderr.splitlines()) == 1
-
-
-@given(
-    st.text(st.sampled_from("abé我🙂\n"), max_size=12),
-    st.lists(st.text(st.sampled_from("ab我"), min_size=1, max_size=3), max_size=2),
-)
-def test_pieces_are_final_and_nothing_is_lost(whole, stops):
-    """However many bytes a token has: here each has one."""
-    seen = [whole.encode()[:n].decode(errors="replace") for n in range(1, len(whole.encode()) + 1)]
-    given = list(recipe.pieces(iter(seen), stops))
-    assert "".join(given) == recipe.ended(whole, stops)
-    assert "\ufffd" not in "".join(given)
-
-
-def test_pieces_come_at_once():
-    given = recipe.pieces(iter(["a", "ab", "ab\ufffd", "abé", "abéx", "abéxy"]), ["xz"])
-    assert list(given) == ["a", "b", "é", "xy", ""]
 
 
 def shown(seen: bytes) -> str:

@@ -299,6 +299,7 @@ class CausalLM(SummedLossModel):
         *,
         max_new_tokens: int | None = None,
         sampling: Sampling | None = None,
+        beam: Beam | None = None,
     ) -> dict[str, Any]:
         """Give the functions that a bundle serves, text in and text out.
 
@@ -311,6 +312,7 @@ class CausalLM(SummedLossModel):
             max_new_tokens: of `serving_default`, and the most that `generate` gives. None for 48,
                 or half the positions where these are fewer.
             sampling: of `serving_default`; None for the likeliest token.
+            beam: of `serving_default`, in place of `sampling`; its best continuation is given.
 
         Returns:
             `serving_default`: `text` `<string>[batch]` → `text` `<string>[batch]`.
@@ -324,9 +326,12 @@ class CausalLM(SummedLossModel):
             alone, otherwise as `serving_default`.
 
         Raises:
-            InputError: if the tokenizer has more words than the model, or `max_new_tokens` leaves
-                a prompt no position.
+            InputError: if the tokenizer has more words than the model, `max_new_tokens` leaves a
+                prompt no position, or both `sampling` and `beam` are given.
         """
+        check_one_mode(sampling, beam)
+        if beam is not None:
+            beam = beam._replace(num_returned=1)
         if tokenizer.vocabulary_size > self.config.vocab_size:
             raise InputError(
                 f"the tokenizer has {tokenizer.vocabulary_size} words and the model "
@@ -351,17 +356,18 @@ class CausalLM(SummedLossModel):
             new_tokens: int | tf.Tensor,
             sampling: Sampling | None,
             stops: tf.Tensor | None = None,
+            beam: Beam | None = None,
         ) -> dict[str, tf.Tensor]:
             prompts = _fitting_prompts(tokenizer, text, room)
             stop = None if stops is None else StopStrings(words, stops)
             request = GenerationRequest(
-                prompts, new_tokens, sampling, stop=stop, eos_id=tokenizer.eos_id
+                prompts, new_tokens, sampling, beam=beam, stop=stop, eos_id=tokenizer.eos_id
             )
             return {"text": text_of(tokenizer, request.run(self), stop)}
 
         @tf.function(input_signature=[_rows(tf.string, "text")], autograph=False)
         def serving_default(text: tf.Tensor) -> dict[str, tf.Tensor]:
-            return complete(text, most, sampling)
+            return complete(text, most, sampling, beam=beam)
 
         asked = [
             _rows(tf.string, "text"),
@@ -411,7 +417,7 @@ class CausalLM(SummedLossModel):
         def tokens(input_ids: tf.Tensor) -> dict[str, tf.Tensor]:
             ids = tf.ragged.boolean_mask(input_ids, input_ids >= 0)[:, -room:]
             request = GenerationRequest(
-                with_start(ids, tokenizer), most, sampling, eos_id=tokenizer.eos_id
+                with_start(ids, tokenizer), most, sampling, beam=beam, eos_id=tokenizer.eos_id
             )
             return {"output_ids": _dense(request.run(self))}
 

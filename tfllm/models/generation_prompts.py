@@ -118,6 +118,8 @@ def stop_strings(stop: Sequence[str] | StopStrings | None, tokenizer: Any) -> St
         return stop
     if isinstance(stop, str):
         raise InputError(f"stop must be a list of texts. Received: {stop!r}")
+    if not stop:
+        return None
     return StopStrings(word_bytes(tokenizer), tf.constant(list(stop), tf.string))
 
 

@@ -125,4 +125,3 @@ class TaskReport:
             for name, picture in figures.items():
                 tf.summary.image(name, picture)
         self._writer.flush()
-
