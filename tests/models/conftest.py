@@ -6,6 +6,12 @@ from transformers import GPT2Config
 from tfllm.models import CausalLM
 
 
+@pytest.fixture(autouse=True)
+def seeded() -> None:
+    """The same weights in every run and in every order of tests."""
+    keras.utils.set_random_seed(0)
+
+
 @pytest.fixture
 def tiny_config() -> GPT2Config:
     return GPT2Config(

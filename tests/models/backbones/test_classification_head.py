@@ -17,7 +17,9 @@ def test_the_head_has_the_rate_of_the_configuration(backbone, batch):
         return head(hidden, dropout_seed=tf.constant([seed, 1], tf.int64), **call).numpy()
 
     np.testing.assert_array_equal(logits(1, training=True), logits(1, training=True))
-    assert np.any(logits(1, training=True) != logits(2, training=True))
+    # Few units are not 0 before it, so two seeds alone may drop the same ones.
+    others = [logits(seed, training=True) for seed in range(2, 12)]
+    assert any(np.any(logits(1, training=True) != other) for other in others)
     np.testing.assert_array_equal(logits(1), logits(2))
     assert logits(1).dtype == np.float32 and logits(1).shape == (1, 3)
 
