@@ -26,6 +26,7 @@ from tfllm.serving import (
     ServerUnreachableError,
     VersionStatus,
 )
+from tfllm.serving.client._batches import join_arrays
 
 ROOT = Path(__file__).parents[2]
 TEXTS = ["a", "", "今天🙂", 'q"\\\n\x00', "x" * 3000]
@@ -291,3 +292,10 @@ def test_the_command_prints_one_answer_a_line(server):
     done = run(address, "nobody", "a")
     assert done.returncode == 2
     assert done.stderr == b"error: NOT_FOUND: Servable not found for request: Latest(nobody)\n"
+
+
+def test_arrays_of_different_widths_are_not_joined():
+    one, two = np.zeros([2, 3]), np.zeros([1, 3])
+    assert join_arrays("ids", [one, two]).shape == (3, 3)
+    with pytest.raises(InputError, match=r"'ids' has another width .*: \(3,\), \(4,\)\. Ask"):
+        join_arrays("ids", [one, np.zeros([1, 4])])

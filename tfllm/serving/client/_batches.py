@@ -5,7 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-__all__ = ["column_batches", "join_columns", "row_batches"]
+import numpy as np
+
+from tfllm.errors import InputError
+
+__all__ = ["column_batches", "join_arrays", "join_columns", "row_batches"]
 
 
 def row_batches(rows: Sequence[Any], size: int | None) -> list[Sequence[Any]]:
@@ -48,3 +52,18 @@ def join_columns(replies: Sequence[Any]) -> Any:
     if isinstance(replies[0], Mapping):
         return {name: [row for reply in replies for row in reply[name]] for name in replies[0]}
     return [row for reply in replies for row in reply]
+
+
+def join_arrays(name: str, arrays: Sequence[np.ndarray]) -> np.ndarray:
+    """Lay one output's replies one behind the other.
+
+    Raises:
+        InputError: if they can't be: each is as wide as its own batch's longest row.
+    """
+    widths = sorted({array.shape[1:] for array in arrays})
+    if len(widths) > 1:
+        raise InputError(
+            f"the output {name!r} has another width in each batch, so that they can't be joined: "
+            f"{', '.join(map(str, widths[:5]))}. Ask without max_batch_size, or batch by batch"
+        )
+    return np.concatenate(arrays) if len(arrays) > 1 else arrays[0]

@@ -123,9 +123,7 @@ class GrpcClient:
             reply = self._send(self._prediction.Predict, request)
             replies.append({name: array_of(proto) for name, proto in reply.outputs.items()})
         return {
-            name: np.concatenate([reply[name] for reply in replies])
-            if len(replies) > 1
-            else replies[0][name]
+            name: _batches.join_arrays(name, [reply[name] for reply in replies])
             for name in sorted(replies[0])
         }
 
