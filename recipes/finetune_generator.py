@@ -180,7 +180,7 @@ def main(config: Config, run: cli.Run) -> None:
         )
 
     with run.timed("train"):
-        trained = training.train_generator(
+        trained = training.train_task(
             model,
             train,
             report(validation, parts.validation, "validation", config.generated),

@@ -56,7 +56,7 @@ def main(config: Config, run: cli.Run) -> None:
         predictions_path=run.directory / "predictions.jsonl",
     )
     steps = 2 * packed.steps_per_epoch
-    trained = training.train_generator(model, packed, report, run_dir=run.open(), total_steps=steps)
+    trained = training.train_task(model, packed, report, run_dir=run.open(), total_steps=steps)
     assert bool(calls) == run.is_chief
     run.add(trained)
     run.say(f"Done with {sorted(trained.best)}.")

@@ -181,7 +181,7 @@ def test_training_ends_with_the_best_weights_and_their_texts(tokenizer, tmp_path
     )
     model.compile(optimizer=keras.optimizers.Adam(0.02))
     train = packed(10, seed=7)
-    trained = training.train_generator(
+    trained = training.train_task(
         model,
         train,
         report,

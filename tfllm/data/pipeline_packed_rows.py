@@ -65,6 +65,16 @@ class PackedRows(StepBatches):
         return self.plan.steps_per_epoch
 
     @property
+    def row_tokens(self) -> int:
+        """Positions of a row."""
+        return self.plan.sequence_length
+
+    @property
+    def tokens_per_step(self) -> int:
+        """Tokens that a step computes on, all positions of its rows."""
+        return self.plan.global_batch_size * self.plan.sequence_length
+
+    @property
     def targets(self) -> int:
         """Number of tokens to predict in one pass, the ends of completions included."""
         return int(np.sum(self.store.values("weights"), dtype=np.int64))

@@ -65,6 +65,16 @@ class RowBatches(StepBatches):
         """Steps of one pass."""
         return self.plan.steps_per_epoch
 
+    @property
+    def row_tokens(self) -> int:
+        """Tokens of a row, on average."""
+        return round(float(self.store.lengths(self.features[0]).mean()))
+
+    @property
+    def tokens_per_step(self) -> int:
+        """Tokens that a step computes on, on average and without padding."""
+        return round(len(self.store.values(self.features[0])) / self.steps_per_epoch)
+
     def batch(self, step: int, worker: int = 0, workers: int = 1) -> Batch:
         """Gather and pad the rows of one step, or one worker's share of them.
 

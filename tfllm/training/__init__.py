@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     )
     from tfllm.training.folder import train_in_folder
     from tfllm.training.generation_report import GenerationReport
-    from tfllm.training.generator import train_generator
     from tfllm.training.join_windows import best_windows, join_words
     from tfllm.training.language_model import train_language_model
     from tfllm.training.language_model_report import LanguageModelReport
@@ -81,7 +80,6 @@ __all__ = [
     "tag_confusion",
     "tag_lines",
     "train",
-    "train_generator",
     "train_in_folder",
     "train_language_model",
     "train_task",
@@ -121,7 +119,6 @@ _HOMES = {
     "tag_confusion": "figures",
     "tag_lines": "prediction_lines",
     "train": "loop",
-    "train_generator": "generator",
     "train_in_folder": "folder",
     "train_language_model": "language_model",
     "train_task": "task",

@@ -8,14 +8,13 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import tensorflow as tf
-from tqdm import tqdm
 
 from tfllm.errors import InputError
+from tfllm.training.epoch_report import EpochReport
 from tfllm.training.mean_loss import MeanLoss
 from tfllm.training.prompt_batches import generate_texts
 from tfllm.training.sample_table import sample_table
 from tfllm.training.step import SummedLossModel
-from tfllm.training.workers import Workers
 from tfllm.training.write_predictions import write_predictions
 
 __all__ = ["GenerationReport"]
@@ -34,7 +33,7 @@ class Measure(Protocol):
         ...
 
 
-class GenerationReport:
+class GenerationReport(EpochReport):
     """Measures the loss on a validation set, continues its prompts, and shows what came out.
 
     Under several workers the chief does all of it, and the others report nothing.
@@ -84,10 +83,8 @@ class GenerationReport:
                 f"{len(prompts)} and {len(references)}"
             )
         chosen = _spread(len(prompts), at_most)
-        # What was measured last; the file of predictions is of the same weights.
-        self.newest: dict[str, float] | None = None
+        super().__init__(model, validation, folder, measured_within)
         self._loss = MeanLoss(model, validation)
-        self._validation = validation
         self._generate = generate
         self._measure = measure
         self._prompts = [prompts[i] for i in chosen]
@@ -95,54 +92,11 @@ class GenerationReport:
         self._batch_size = batch_size
         self._shown = shown
         self._path = predictions_path
-        self._measured_within = measured_within
-        self._is_chief = Workers(model.distribute_strategy).is_chief
-        self._folder = folder
-        self._writer: Any = None
 
-    @property
-    def source(self) -> str:
-        """The digest of the data that the loss is measured on."""
-        return self._validation.store.manifest.source
-
-    def __call__(self, epoch: int, step: int) -> dict[str, float]:
-        """Report on the weights as they are after an epoch.
-
-        Args:
-            epoch: counts from 1.
-            step: optimizer steps taken.
-
-        Returns:
-            `loss`, the mean over all targets in nats, and what was measured, by name.
-        """
-        results, texts = self._predict()
-        if not self._is_chief:
-            return results
-        self._draw(results, texts, step)
-        facts = ", ".join(
-            f"{name.replace('_', ' ')} {value:.3f}"
-            for name, value in results.items()
-            if "/" not in name
-        )
-        tqdm.write(f"Epoch {epoch}, step {step}: validation {facts}")
-        tqdm.write(f"    sample: {_shortened(self._prompts[0])} ▸ {_one_line(texts[0])}")
-        return results
-
-    def evaluate(self) -> dict[str, float]:
-        """Measure the weights as they are, and write the predictions; print and draw nothing.
-
-        After training, when the model has its best weights, this leaves their predictions.
-        """
-        return self._predict()[0]
-
-    def _predict(self) -> tuple[dict[str, float], list[str]]:
-        with self._measured_within():
-            if not self._is_chief:
-                return {}, []
-            loss = self._loss.measure()
-            texts = generate_texts(self._generate, self._prompts, batch_size=self._batch_size)
+    def _measured(self) -> tuple[dict[str, float], list[str]]:
+        loss = self._loss.measure()
+        texts = generate_texts(self._generate, self._prompts, batch_size=self._batch_size)
         results = {"loss": loss, **self._measure(texts, self._references, loss=loss)}
-        self.newest = results
         if self._path is not None:
             write_predictions(self._path, self._lines(texts))
         return results, texts
@@ -151,19 +105,15 @@ class GenerationReport:
         for prompt, reference, text in zip(self._prompts, self._references, texts, strict=True):
             yield {"prompt": prompt, "reference": reference, "predicted": text}
 
-    def _draw(self, results: Mapping[str, float], texts: Sequence[str], step: int) -> None:
-        if self._writer is None:
-            # The folder's name is the curve's name in TensorBoard.
-            self._writer = tf.summary.create_file_writer(str(self._folder / "validation"))
+    def _summarize(self, outputs: Sequence[str]) -> None:
         rows = [
-            [self._prompts[i], _joined(self._references[i]), texts[i]]
-            for i in _spread(len(texts), self._shown)
+            [self._prompts[i], _joined(self._references[i]), outputs[i]]
+            for i in _spread(len(outputs), self._shown)
         ]
-        with self._writer.as_default(step=step):
-            for name, value in results.items():
-                tf.summary.scalar(name, value)
-            tf.summary.text("samples", sample_table(["prompt", "reference", "generated"], rows))
-        self._writer.flush()
+        tf.summary.text("samples", sample_table(["prompt", "reference", "generated"], rows))
+
+    def _sample(self, outputs: Sequence[str]) -> str:
+        return f"{_shortened(self._prompts[0])} ▸ {_one_line(outputs[0])}"
 
 
 def _spread(count: int, most: int | None) -> list[int]:

@@ -1,4 +1,4 @@
-"""Training a task's model on rows of a store."""
+"""Training a model on rows of a store, with a report after each epoch."""
 
 from __future__ import annotations
 
@@ -7,13 +7,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from tfllm.training.best_metric import BestMetric
+from tfllm.training.epoch_report import EpochReport
 from tfllm.training.folder import train_in_folder
 from tfllm.training.loop import Trained
 from tfllm.training.step import SummedLossModel
-from tfllm.training.task_report import TaskReport
 
 __all__ = ["train_task"]
 
@@ -21,7 +19,7 @@ __all__ = ["train_task"]
 def train_task(
     model: SummedLossModel,
     train_rows: Any,
-    report: TaskReport,
+    report: EpochReport,
     *,
     run_dir: Path,
     total_steps: int,
@@ -40,7 +38,7 @@ def train_task(
 
     Args:
         model: compiled.
-        train_rows: `tfllm.data.RowBatches`, shuffled.
+        train_rows: `tfllm.data.RowBatches` or `PackedRows`, shuffled.
         report: of the validation rows.
         run_dir: checkpoints and TensorBoard's files go below it.
         total_steps: optimizer steps at the end.
@@ -57,8 +55,6 @@ def train_task(
         Interrupted: after SIGINT or SIGTERM, when the checkpoint is written.
     """
     manifest = train_rows.store.manifest
-    tokens = float(np.diff(train_rows.store.offsets("input_ids")).mean())
-    rows_per_step = manifest.rows / train_rows.steps_per_epoch
     trained = train_in_folder(
         model,
         train_rows.dataset,
@@ -66,12 +62,12 @@ def train_task(
         run_dir=run_dir,
         total_steps=total_steps,
         steps_per_epoch=train_rows.steps_per_epoch,
-        tokens_per_step=round(tokens * rows_per_step),
-        sequence_length=round(tokens),
+        tokens_per_step=train_rows.tokens_per_step,
+        sequence_length=train_rows.row_tokens,
         identity={
             "training data": manifest.source,
             "validation data": report.source,
-            # Vocabulary, labels and lengths.
+            # Vocabulary, labels or template, and lengths.
             "encoding": json.dumps(manifest.encoder, sort_keys=True),
         },
         rows_of=lambda step: train_rows.plan.rows(step).rows,
