@@ -26,6 +26,7 @@ ARROWS = {
     # A session's signatures and errors are part of it.
     "export": {"serving.session", "serving.signature", "serving.errors"},
     "cli": set(),
+    "planning": set(),
 }
 FLOOR = {"errors"}
 

@@ -192,3 +192,29 @@ def test_weights_go_out_and_in_unchanged():
         np.testing.assert_array_equal(mine, theirs)
     with pytest.raises(ValueError, match="3"):
         CRF(4).assign(crf.tensors())
+
+
+def exact_marginals(transitions, starts, ends, emissions):
+    """The same probabilities in float64, of one row."""
+    scores = emissions.astype(np.float64)
+    scores[0] += starts
+    scores[-1] += ends
+    forward, backward = [scores[0]], [np.zeros(len(starts))]
+    for row in scores[1:]:
+        forward.append(np.logaddexp.reduce(forward[-1][:, None] + transitions, axis=0) + row)
+    for row in scores[:0:-1]:
+        backward.append(np.logaddexp.reduce(transitions + row + backward[-1], axis=1))
+    total = np.logaddexp.reduce(forward[-1])
+    return np.exp(np.array(forward) + np.array(backward[::-1]) - total)
+
+
+@pytest.mark.parametrize("words", [3, 60, 500])
+def test_rounding_does_not_grow_with_the_length(words):
+    rng = np.random.default_rng(words)
+    shapes = ((5, 5), (5,), (5,), (2, words, 5))
+    scores = [3 * rng.normal(size=shape).astype(np.float32) for shape in shapes]
+    tags, lengths = np.zeros((2, words), np.int32), np.full(2, words, np.int32)
+    found = best_and_marginals(*scores, tags, lengths)[1].numpy()
+    for row, emissions in zip(found, scores[3], strict=True):
+        wanted = exact_marginals(*map(np.float64, scores[:3]), emissions)
+        np.testing.assert_allclose(row, wanted, rtol=0, atol=2e-6)

@@ -13,11 +13,16 @@ from tfllm.data.encoders import (
     TagEncoder,
     TextEncoder,
 )
+from tfllm.data.encoders.worded_tokens import WordKind
 from tfllm.data.example_numbers import example_numbers
 from tfllm.data.fast_tokenizer import FastTokenizer
+from tfllm.data.masked_batches import check_objectives, masked_batches
+from tfllm.data.masking import Masking, MaskUnit
 from tfllm.data.mixture_plan import MixturePlan
 from tfllm.data.packed_plan import PackedPlan
 from tfllm.data.pipeline import TokenBlocks
+from tfllm.data.pipeline_masked_pairs import MaskedPairs
+from tfllm.data.pipeline_masked_rows import MaskedRows
 from tfllm.data.pipeline_mixed import MixedBatches
 from tfllm.data.pipeline_packed import PackedDocuments
 from tfllm.data.pipeline_packed_rows import PackedRows
@@ -41,6 +46,7 @@ from tfllm.data.tasks import (
     text_fields,
 )
 from tfllm.data.text_files import find_files
+from tfllm.data.unigram import unigram_accuracy
 from tfllm.data.widths import choose_widths
 
 __all__ = [
@@ -53,6 +59,10 @@ __all__ = [
     "DocumentEncoder",
     "DocumentUnit",
     "FastTokenizer",
+    "MaskUnit",
+    "MaskedPairs",
+    "MaskedRows",
+    "Masking",
     "MixedBatches",
     "MixturePlan",
     "PackedDocuments",
@@ -78,6 +88,9 @@ __all__ = [
     "label_names",
     "find_files",
     "list_stores",
+    "masked_batches",
+    "check_objectives",
+    "WordKind",
     "read_corpus",
     "read_completions",
     "read_dialogues",
@@ -87,4 +100,5 @@ __all__ = [
     "tag_names",
     "task_batches",
     "text_fields",
+    "unigram_accuracy",
 ]

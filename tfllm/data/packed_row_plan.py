@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from tfllm.data.packed_plan import PackedPlan
+from tfllm.data.packed_plan import PackedPlan, StepPieces
 from tfllm.data.step_rows import StepRows
 from tfllm.errors import InputError
 
@@ -37,6 +37,9 @@ class PackedRowPlan(PackedPlan):
 
     def rows(self, step: int, worker: int = 0, workers: int = 1) -> StepRows:
         """Rows of the store that a step reads, in the order of the batch; see `RowsPlan`."""
-        pieces = self.pieces(step, worker, workers)
-        rows = np.searchsorted(self._offsets, pieces.starts, side="right") - 1
+        rows = self.rows_of(self.pieces(step, worker, workers))
         return StepRows(rows, len(rows), self.sequence_length)
+
+    def rows_of(self, pieces: StepPieces) -> np.ndarray:
+        """Row of the store that each piece is, `<int64>[pieces]`."""
+        return np.searchsorted(self._offsets, pieces.starts, side="right") - 1

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
-
 import numpy as np
+
+from tfllm.data.random_bits import mix, random_keys
 
 __all__ = ["permuted", "random_number"]
 
@@ -41,7 +41,7 @@ def permuted(
     # The bits of the largest number, at least one, halved and rounded up.
     bits = np.frexp(np.maximum(sizes, np.uint64(2)) - np.uint64(1))[1]
     half_bits = ((bits + 1) // 2).astype(np.uint64)
-    streams = _mix(np.broadcast_to(np.asarray(stream, np.uint64), out.shape))
+    streams = mix(np.broadcast_to(np.asarray(stream, np.uint64), out.shape))
     keys = [key ^ streams for key in _round_keys(seed, epoch)]
     astray = np.arange(len(out))
     while len(astray):
@@ -56,20 +56,12 @@ def random_number(below: int, seed: int, epoch: int) -> int:
 
 
 def _round_keys(seed: int, epoch: int) -> np.ndarray:
-    digest = hashlib.sha256(f"tfllm plan {seed} {epoch}".encode()).digest()
-    return np.frombuffer(digest, np.uint64)[:_FEISTEL_ROUNDS]
+    return random_keys(f"tfllm plan {seed} {epoch}")[:_FEISTEL_ROUNDS]
 
 
 def _feistel(values: np.ndarray, half_bits: np.ndarray, keys: list[np.ndarray]) -> np.ndarray:
     mask = (np.uint64(1) << half_bits) - np.uint64(1)
     left, right = values >> half_bits, values & mask
     for key in keys:
-        left, right = right, left ^ (_mix(right ^ key) & mask)
+        left, right = right, left ^ (mix(right ^ key) & mask)
     return (left << half_bits) | right
-
-
-def _mix(z: np.ndarray) -> np.ndarray:
-    """SplitMix64's finisher (Steele, Lea and Flood, 2014); 0 stays 0."""
-    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return z ^ (z >> np.uint64(31))

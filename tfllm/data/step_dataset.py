@@ -12,7 +12,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Batch", "step_dataset"]
 
-Batch = tuple[dict[str, np.ndarray], np.ndarray, np.ndarray]
+# Features, targets and weights; targets and weights of several objectives are dicts by its name.
+Batch = tuple[dict[str, np.ndarray], Any, Any]
 
 
 def step_dataset(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from tfllm.data.array_store import ArrayStore
 from tfllm.data.encoders.document_encoder import DocumentEncoder
 from tfllm.data.fast_tokenizer import FastTokenizer
 from tfllm.data.stores import default_cache_dir
+from tfllm.data.text_examples import text_examples
 from tfllm.errors import InputError
 
 __all__ = ["Manifest", "TokenStore", "build_store", "check_length", "default_cache_dir"]
@@ -79,17 +80,6 @@ class TokenStore:
         return self.arrays.folder
 
 
-@dataclass(frozen=True)
-class _Documents:
-    """Documents as examples, with the digest that they may give of themselves."""
-
-    documents: Iterable[str]
-    digest: Callable[[], str] | None
-
-    def __iter__(self) -> Iterator[dict[str, str]]:
-        return ({"text": document} for document in self.documents)
-
-
 def build_store(
     documents: Iterable[str],
     tokenizer: Any,
@@ -115,7 +105,7 @@ def build_store(
         InputError: if the tokenizer has no start token, or the folder can't be written.
     """
     encoder = DocumentEncoder(FastTokenizer.of(tokenizer))
-    examples: Any = _Documents(documents, getattr(documents, "digest", None))
+    examples = text_examples(documents)
     built = build_array_store(examples, encoder, cache_dir=cache_dir, processes=processes)
     return TokenStore(built.folder)
 

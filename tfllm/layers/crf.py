@@ -175,7 +175,7 @@ def marginals(chain: Chain, emissions: tf.Tensor, lengths: tf.Tensor) -> tf.Tens
     by_time = _by_time(_with_borders(chain, emissions, lengths))
     alphas, total = _forward(by_time, chain.transitions, lengths)
     ones = tf.ones_like(total)
-    found, _ = _backward(by_time, chain.transitions, lengths, alphas, total, ones)
+    found, _ = _backward(by_time, chain.transitions, lengths, alphas, ones)
     return _by_time(found)[:, :words]
 
 
@@ -239,7 +239,7 @@ def _log_partition(emissions: tf.Tensor, transitions: tf.Tensor, lengths: tf.Ten
 
         def gradient(upstream: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
             by_emissions, by_transitions = _backward(
-                by_time, transitions, lengths, alphas, total, upstream
+                by_time, transitions, lengths, alphas, upstream
             )
             return _by_time(by_emissions), by_transitions
 
@@ -253,29 +253,42 @@ def _forward(
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """Sum over all beginnings.
 
+    Each word's sums are divided by their own sum, whose logarithms add up to the whole: so what
+    float32 rounds away does not grow with a row's length.
+
     Args:
         emissions: `<float32>[words, batch, classes]`, with the borders' scores.
         transitions: `<float32>[classes, classes]`.
         lengths: `<int32>[batch]`.
 
     Returns:
-        `<float32>[words, batch, classes]`: logarithm of the sum over all rows of tags up to a
-        word that end in a class, beyond a row's length the last of these; and their sum over
-        classes at the end, `<float32>[batch]`.
+        `<float32>[words, batch, classes]`: logarithm of the share that each class has in the sum
+        over all rows of tags up to a word, beyond a row's length the last of these; and the
+        logarithm of the sum over all of a row, `<float32>[batch]`.
     """
     words = tf.shape(emissions)[0]
-    alphas = _array(tf.float32, emissions).write(0, emissions[0])
+    alpha, total = _shares_and_total(emissions[0])
+    alphas = _array(tf.float32, emissions).write(0, alpha)
 
-    def next_word(t: tf.Tensor, alpha: tf.Tensor, alphas: tf.TensorArray) -> tuple:
+    def next_word(
+        t: tf.Tensor, alpha: tf.Tensor, total: tf.Tensor, alphas: tf.TensorArray
+    ) -> tuple:
         longer = _log_sum_exp(alpha[:, :, None] + transitions, axis=1) + emissions[t]
-        alpha = tf.where((t < lengths)[:, None], longer, alpha)
-        return t + 1, alpha, alphas.write(t, alpha)
+        longer, more = _shares_and_total(longer)
+        goes_on = t < lengths
+        alpha = tf.where(goes_on[:, None], longer, alpha)
+        return t + 1, alpha, total + tf.where(goes_on, more, 0.0), alphas.write(t, alpha)
 
-    _, alpha, alphas = tf.while_loop(
-        lambda t, *_: t < words, next_word, (tf.constant(1), emissions[0], alphas)
+    _, _, total, alphas = tf.while_loop(
+        lambda t, *_: t < words, next_word, (tf.constant(1), alpha, total, alphas)
     )
-    total = tf.where(lengths > 0, _log_sum_exp(alpha, axis=1), 0.0)
-    return alphas.stack(), total
+    return alphas.stack(), tf.where(lengths > 0, total, 0.0)
+
+
+def _shares_and_total(scores: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """Logarithms of each class's share, `[batch, classes]`, and of the sum of all, `[batch]`."""
+    total = _log_sum_exp(scores, axis=1)
+    return scores - total[:, None], total
 
 
 def _backward(
@@ -283,16 +296,17 @@ def _backward(
     transitions: tf.Tensor,
     lengths: tf.Tensor,
     alphas: tf.Tensor,
-    total: tf.Tensor,
     weights: tf.Tensor,
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """Sum over all endings, and so get what is expected of each row, times the row's weight.
+
+    Probabilities are made to add up to 1 at each word, and each word's sums are kept near 1.
 
     Returns:
         probability of each class at each word, `<float32>[words, batch, classes]`, and how often
         each transition is taken in all rows together, `<float32>[classes, classes]`.
     """
-    words = tf.shape(emissions)[0]
+    words, classes = tf.shape(emissions)[0], tf.shape(emissions)[2]
     betas = _array(tf.float32, emissions).write(words - 1, tf.zeros_like(emissions[0]))
 
     def word_before(
@@ -300,16 +314,19 @@ def _backward(
     ) -> tuple:
         goes_on = (t + 1 < lengths)[:, None]
         endings = transitions + (emissions[t + 1] + beta)[:, None, :]
-        log_shares = alphas[t][:, :, None] + endings - total[:, None, None]
-        shares = tf.where(goes_on[..., None], tf.exp(log_shares), 0.0)
-        beta = tf.where(goes_on, _log_sum_exp(endings, axis=2), beta)
+        pairs = alphas[t][:, :, None] + endings
+        shares = tf.reshape(tf.nn.softmax(tf.reshape(pairs, [-1, classes**2])), tf.shape(pairs))
+        shares = tf.where(goes_on[..., None], shares, 0.0)
+        longer = _log_sum_exp(endings, axis=2)
+        longer -= tf.reduce_max(longer, axis=1, keepdims=True)
+        beta = tf.where(goes_on, longer, beta)
         taken += tf.tensordot(weights, shares, 1)
         return t - 1, beta, betas.write(t, beta), taken
 
     start = (words - 2, tf.zeros_like(emissions[0]), betas, tf.zeros_like(transitions))
     _, _, betas, taken = tf.while_loop(lambda t, *_: t >= 0, word_before, start)
     real = tf.transpose(tf.sequence_mask(lengths, words))[..., None]
-    shares = tf.where(real, tf.exp(alphas + betas.stack() - total[:, None]), 0.0)
+    shares = tf.where(real, tf.nn.softmax(alphas + betas.stack()), 0.0)
     return shares * weights[:, None], taken
 
 
