@@ -126,3 +126,37 @@ def test_equal_chunks_give_the_same(rows, monkeypatch):
     for other in found[1:]:
         for a, b in zip(found[0], other, strict=True):
             np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("rows", [1, 129, 300])
+def test_a_bias_and_what_is_right(monkeypatch, rows):
+    monkeypatch.setattr(losses, "_CHUNK_ELEMENTS", 1)
+    hidden, table, targets, weights = example(rows)
+    bias = tf.constant(np.random.default_rng(5).standard_normal(17), tf.float32)
+
+    @tf.function
+    def chunked(hidden, table, bias):
+        with tf.GradientTape() as tape:
+            tape.watch([hidden, table, bias])
+            loss, hits = losses.linear_cross_entropy_and_hits(
+                hidden, table, targets, weights, bias=bias
+            )
+        return loss, hits, tape.gradient(loss, [hidden, table, bias])
+
+    with tf.GradientTape() as tape:
+        tape.watch([hidden, table, bias])
+        logits = tf.matmul(hidden, table, transpose_b=True) + bias
+        each = tf.nn.sparse_softmax_cross_entropy_with_logits(labels=targets, logits=logits)
+        wanted = tf.reduce_sum(each * weights)
+    right = tf.cast(tf.argmax(logits, 1, tf.int32) == targets, tf.float32)
+    loss, hits, slopes = chunked(hidden, table, bias)
+    np.testing.assert_allclose(loss, wanted, rtol=1e-5)
+    np.testing.assert_allclose(hits, tf.reduce_sum(right * weights), rtol=1e-6)
+    for ours, theirs in zip(slopes, tape.gradient(wanted, [hidden, table, bias]), strict=True):
+        np.testing.assert_allclose(ours, theirs, atol=1e-4)
+    alone = losses.linear_cross_entropy_and_hits(
+        hidden, table, targets, weights, bias=bias, differentiable=False
+    )
+    np.testing.assert_allclose(alone, [loss, hits], rtol=1e-6)
+    forward = losses.linear_cross_entropy(hidden, table, targets, weights, bias=bias)
+    np.testing.assert_allclose(forward, loss, rtol=1e-6)

@@ -16,7 +16,9 @@ if TYPE_CHECKING:
     from tfllm.models.bert_sizes import small_bert_config
     from tfllm.models.causal_lm import CausalLM
     from tfllm.models.freezing import freeze_below
+    from tfllm.models.generation_defaults import GenerationDefaults
     from tfllm.models.lora import apply_lora, merge_lora
+    from tfllm.models.masked_lm import MaskedLM
     from tfllm.models.question_answerer import QuestionAnswerer
     from tfllm.models.text_classifier import TextClassifier
     from tfllm.models.text_embedder import TextEmbedder
@@ -26,6 +28,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "CausalLM",
+    "GenerationDefaults",
+    "MaskedLM",
     "QuestionAnswerer",
     "TextClassifier",
     "TextEmbedder",
@@ -45,6 +49,8 @@ __all__ = [
 
 _HOMES = {
     "CausalLM": "causal_lm",
+    "GenerationDefaults": "generation_defaults",
+    "MaskedLM": "masked_lm",
     "QuestionAnswerer": "question_answerer",
     "TextClassifier": "text_classifier",
     "TextEmbedder": "text_embedder",

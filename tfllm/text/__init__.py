@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from tfllm.text.tokenizer import Tokenizer
     from tfllm.text.vocabulary import Vocabulary, extend, sources_of
     from tfllm.text.wordpiece import WordPiece
+    from tfllm.text.wordpiece_extension import extend_wordpiece
     from tfllm.text.wordpiece_training import train_wordpiece
 
 __all__ = [
@@ -27,6 +28,7 @@ __all__ = [
     "Vocabulary",
     "WordPiece",
     "extend",
+    "extend_wordpiece",
     "load",
     "sources_of",
     "train_byte_level_bpe",
@@ -41,6 +43,7 @@ _HOMES = {
     "Vocabulary": "vocabulary",
     "WordPiece": "wordpiece",
     "extend": "vocabulary",
+    "extend_wordpiece": "wordpiece_extension",
     "load": "loading",
     "sources_of": "vocabulary",
     "train_byte_level_bpe": "byte_level_training",

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from tfllm.training.language_model import train_language_model
     from tfllm.training.language_model_report import LanguageModelReport
     from tfllm.training.loop import Trained, train
+    from tfllm.training.masked_language_model_report import MaskedLanguageModelReport
     from tfllm.training.prediction_lines import (
         class_lines,
         multi_label_lines,
@@ -52,6 +53,7 @@ __all__ = [
     "Estimate",
     "GenerationReport",
     "LanguageModelReport",
+    "MaskedLanguageModelReport",
     "RowPredictor",
     "TaskReport",
     "Trained",
@@ -91,6 +93,7 @@ _HOMES = {
     "Estimate": "run_estimate",
     "GenerationReport": "generation_report",
     "LanguageModelReport": "language_model_report",
+    "MaskedLanguageModelReport": "masked_language_model_report",
     "RowPredictor": "row_predictor",
     "TaskReport": "task_report",
     "Trained": "loop",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import tensorflow as tf
@@ -12,7 +13,9 @@ from tfllm.errors import InputError
 
 __all__ = ["SummedLossModel"]
 
-_Batch = tuple[Any, tf.Tensor, tf.Tensor]
+_Batch = tuple[Any, Any, Any]
+# What is added up over micro-batches and replicas, by name.
+_Sums = dict[str, tf.Tensor]
 
 
 class _Skipped(NamedTuple):
@@ -37,7 +40,11 @@ class SummedLossModel(keras.Model):
     `gradient_norm` (global, before clipping), `padding` (share of positions without a target),
     `skipped` and `skipped_in_a_row` (steps).
 
-    A subclass gives `call` (features → logits) and `loss_sum_and_weight`.
+    A subclass gives `call` (features → logits) and `loss_sum_and_weight`. One with several losses
+    gives `objectives` and `objective_sums` instead: targets and weights are dictionaries by
+    objective, each has a mean of its own over the weight of the whole global batch, and the loss is
+    `Σ share · mean`. An objective without weight in a batch adds nothing. Callbacks are told of
+    each step's `<name>_loss` and `<name>_accuracy` as well, and `evaluate` gives their means.
     """
 
     def __init__(self, *, seed: int = 0, name: str | None = None) -> None:
@@ -54,6 +61,8 @@ class SummedLossModel(keras.Model):
         self.distribute_reduction_method = "first"
         self._own_loss = True
         self._loss_mean: keras.metrics.Mean | None = None
+        self._objective_means: dict[str, keras.metrics.Mean]
+        object.__setattr__(self, "_objective_means", {})  # past Keras's tracking, see `compile`
         self._skipped: _Skipped | None = None
 
     def loss_sum_and_weight(
@@ -66,6 +75,23 @@ class SummedLossModel(keras.Model):
         dropout_seed: tf.Tensor | None = None,
     ) -> tuple[tf.Tensor, tf.Tensor]:
         """Return the summed loss and the weight to divide it by, `<float32>[]` each."""
+        raise NotImplementedError
+
+    @property
+    def objectives(self) -> Mapping[str, float]:
+        """Name of each objective → its share of the loss; empty for a model with one loss."""
+        return {}
+
+    def objective_sums(
+        self,
+        features: Any,
+        targets: Mapping[str, tf.Tensor],
+        weights: Mapping[str, tf.Tensor],
+        *,
+        training: bool,
+        dropout_seed: tf.Tensor | None = None,
+    ) -> dict[str, tuple[tf.Tensor, tf.Tensor]]:
+        """Give each objective's summed loss and the weight that is right, `<float32>[]` each."""
         raise NotImplementedError
 
     def compile(
@@ -123,17 +149,21 @@ class SummedLossModel(keras.Model):
             kwargs.setdefault("weighted_metrics", [])
         super().compile(optimizer=optimizer, loss=loss, metrics=metrics, **kwargs)
         if self._own_loss:
-            # Set past Keras's tracking, so that its two variables are no part of the model:
+            # Set past Keras's tracking, so that their variables are no part of the model:
             # not counted by `summary`, not saved by `save_weights`.
             with self.distribute_strategy.scope():
                 object.__setattr__(self, "_loss_mean", keras.metrics.Mean(name="loss"))
                 object.__setattr__(self, "_skipped", _Skipped(_counter(), _counter()))
+                ends = ("loss", "accuracy")
+                names = [f"{name}_{end}" for name in self.objectives for end in ends]
+                means = {name: keras.metrics.Mean(name=name) for name in names}
+                object.__setattr__(self, "_objective_means", means)
 
     @property
     def metrics(self) -> list[keras.metrics.Metric]:
         """The metrics that `fit` resets at each epoch."""
         if self._own_loss and self._loss_mean is not None:
-            return [self._loss_mean]
+            return [self._loss_mean, *self._objective_means.values()]
         return super().metrics
 
     # AutoGraph would take longer to read this code than TensorFlow takes to trace it.
@@ -144,8 +174,13 @@ class SummedLossModel(keras.Model):
             return super().train_step(data)
         features, targets, weights = _unpack(data)
         variables = self.trainable_variables
-        loss, weight, gradients = self._accumulate(features, targets, weights, variables)
-        loss, weight, gradients = _sum_over_replicas(loss, weight, gradients)
+        weight_of = self._objective_weights(weights)
+        sums, gradients = self._accumulate((features, targets, weights), variables, weight_of)
+        *totals, gradients = _sum_over_replicas([*sums.values(), *gradients], len(sums))
+        sums = dict(zip(sums, totals, strict=True))
+        # With objectives the loss is divided by their weights already.
+        loss = sums["loss"]
+        weight = _any_weight(weight_of) if weight_of else sums["weight"]
         scale = tf.math.divide_no_nan(1.0, weight)
         if isinstance(self.optimizer, keras.mixed_precision.LossScaleOptimizer):
             scale /= tf.cast(self.optimizer.loss_scale, tf.float32)
@@ -159,9 +194,10 @@ class SummedLossModel(keras.Model):
             "loss": self._add_to_mean(loss, weight),
             "step_loss": tf.where(finite, tf.math.divide_no_nan(loss, weight), math.nan),
             "gradient_norm": norm,
-            "padding": _share_of_zeros(weights),
+            "padding": self._padding(features, weights),
             "skipped": skipped.total,
             "skipped_in_a_row": skipped.in_a_row,
+            **_means(sums, weight_of),
         }
 
     @tf.autograph.experimental.do_not_convert
@@ -170,9 +206,48 @@ class SummedLossModel(keras.Model):
         if not self._own_loss:
             return super().test_step(data)
         features, targets, weights = _unpack(data)
-        loss, weight = self.loss_sum_and_weight(features, targets, weights, training=False)
-        loss, weight, _ = _sum_over_replicas(loss, weight, [])
+        if self.objectives:
+            return self._test_objectives(features, targets, weights)
+        sums = self.loss_sum_and_weight(features, targets, weights, training=False)
+        loss, weight, _ = _sum_over_replicas([*sums], 2)
         return {"loss": self._add_to_mean(loss, weight)}
+
+    def _test_objectives(self, features: Any, targets: Any, weights: Any) -> dict[str, tf.Tensor]:
+        weight_of = self._objective_weights(weights)
+        found = self.objective_sums(features, targets, weights, training=False)
+        sums = _named(found)
+        *totals, _ = _sum_over_replicas([*sums.values()], len(sums))
+        for name, mean in _means(dict(zip(sums, totals, strict=True)), weight_of).items():
+            objective = name.rpartition("_")[0]
+            self._objective_means[name].update_state(mean, sample_weight=weight_of[objective])
+        return self.get_metrics_result()
+
+    def get_metrics_result(self) -> dict[str, tf.Tensor]:
+        """Give the metrics as they are now; of a model with objectives, the loss of their means."""
+        results = super().get_metrics_result()
+        parts = [share * results.get(f"{o}_loss", 0.0) for o, share in self.objectives.items()]
+        return {**results, "loss": tf.add_n(parts)} if self._own_loss and parts else results
+
+    def _objective_weights(self, weights: Any) -> _Sums:
+        """Each objective's weight in the whole global batch; nothing for a model with one loss."""
+        names = [*self.objectives]
+        if not names:
+            return {}
+        missing = [
+            name for name in names if not isinstance(weights, Mapping) or name not in weights
+        ]
+        if missing:
+            raise ValueError(
+                f"targets and weights must be dictionaries with {', '.join(names)}. Missing: "
+                f"{', '.join(missing)}"
+            )
+        local = [tf.reduce_sum(tf.cast(weights[name], tf.float32)) for name in names]
+        *totals, _ = _sum_over_replicas(local, len(local))
+        return dict(zip(names, totals, strict=True))
+
+    def _padding(self, features: Any, weights: Any) -> tf.Tensor:
+        """Share of positions without a target over all replicas, `<float32>[]`."""
+        return _share_of_zeros(weights)
 
     def _add_to_mean(self, loss: tf.Tensor, weight: tf.Tensor) -> tf.Tensor:
         # Both are global, and every replica adds the same: the mean is untouched.
@@ -261,55 +336,49 @@ class SummedLossModel(keras.Model):
         return _Skipped(total, in_a_row)
 
     def _accumulate(
-        self,
-        features: Any,
-        targets: tf.Tensor,
-        weights: tf.Tensor,
-        variables: list[tf.Variable],
-    ) -> tuple[tf.Tensor, tf.Tensor, list[tf.Tensor]]:
-        """Sums over this replica's micro-batches: loss, weight, dense gradients."""
+        self, batch: _Batch, variables: list[tf.Variable], weight_of: _Sums
+    ) -> tuple[_Sums, list[tf.Tensor]]:
+        """Sums over this replica's micro-batches, and of their dense gradients."""
         k = self.accumulate_steps
         if k == 1:
-            return self._micro_batch((features, targets, weights), variables, tf.constant(0))
+            return self._micro_batch(batch, variables, tf.constant(0), weight_of)
 
-        batch = tf.nest.map_structure(lambda t: _split_rows(t, k), (features, targets, weights))
+        batch = tf.nest.map_structure(lambda t: _split_rows(t, k), batch)
 
-        def next_micro_batch(i: tf.Tensor, loss: Any, weight: Any, gradients: Any) -> Any:
+        def next_micro_batch(i: tf.Tensor, sums: _Sums, gradients: Any) -> Any:
             part = tf.nest.map_structure(lambda t: t[i], batch)
-            more_loss, more_weight, more = self._micro_batch(part, variables, i)
-            gradients = [a + b for a, b in zip(gradients, more, strict=True)]
-            return i + 1, loss + more_loss, weight + more_weight, gradients
+            more_sums, more = self._micro_batch(part, variables, i, weight_of)
+            sums = {name: total + more_sums[name] for name, total in sums.items()}
+            return i + 1, sums, [a + b for a, b in zip(gradients, more, strict=True)]
 
+        names = ["loss", "weight"]
+        if weight_of:
+            nothing = tf.constant(0.0)
+            names = ["loss", *_named({name: (nothing, nothing) for name in weight_of})]
         start = (
             tf.constant(0),
-            tf.constant(0.0),
-            tf.constant(0.0),
+            {name: tf.constant(0.0) for name in names},
             [tf.zeros(v.shape, v.dtype) for v in variables],
         )
-        _, loss, weight, gradients = tf.while_loop(
+        _, sums, gradients = tf.while_loop(
             lambda i, *_: i < k, next_micro_batch, start, parallel_iterations=1
         )
-        return loss, weight, gradients
+        return sums, gradients
 
     def _micro_batch(
-        self, batch: _Batch, variables: list[tf.Variable], index: tf.Tensor
-    ) -> tuple[tf.Tensor, tf.Tensor, list[tf.Tensor]]:
-        features, targets, weights = batch
+        self, batch: _Batch, variables: list[tf.Variable], index: tf.Tensor, weight_of: _Sums
+    ) -> tuple[_Sums, list[tf.Tensor]]:
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(variables)
-            loss, weight = self.loss_sum_and_weight(
-                features,
-                targets,
-                weights,
-                training=True,
-                dropout_seed=self._dropout_seed(index),
-            )
-            objective = loss
+            sums = self._training_sums(batch, self._dropout_seed(index), weight_of)
+            objective = sums["loss"]
             scaled = isinstance(self.optimizer, keras.mixed_precision.LossScaleOptimizer)
+            positions = tf.constant(1.0)
             if scaled:
-                # A mean stays in float16's range where a sum would not.
-                positions = tf.cast(tf.size(weights), tf.float32)
-                objective = self.optimizer.get_scaled_loss(loss / positions)
+                if not weight_of:
+                    # A mean stays in float16's range where a sum would not.
+                    positions = tf.cast(tf.size(batch[2]), tf.float32)
+                objective = self.optimizer.get_scaled_loss(objective / positions)
         gradients = tape.gradient(
             objective, variables, unconnected_gradients=tf.UnconnectedGradients.ZERO
         )
@@ -320,7 +389,20 @@ class SummedLossModel(keras.Model):
         alone = self.accumulate_steps == 1 and not tf.distribute.has_strategy()
         slices_stay = alone and not self.jit_compile  # XLA knows no rows without doubles
         as_needed = _without_doubles if slices_stay else tf.convert_to_tensor
-        return loss, weight, [as_needed(g) for g in gradients]
+        return sums, [as_needed(g) for g in gradients]
+
+    def _training_sums(self, batch: _Batch, dropout_seed: tf.Tensor, weight_of: _Sums) -> _Sums:
+        """Sum up a micro-batch: `loss`, and its `weight` or each objective's sums."""
+        if not weight_of:
+            sums = self.loss_sum_and_weight(*batch, training=True, dropout_seed=dropout_seed)
+            return dict(zip(("loss", "weight"), sums, strict=True))
+        found = self.objective_sums(*batch, training=True, dropout_seed=dropout_seed)
+        # Divided here and not at the end, because each has a weight of its own.
+        parts = [
+            tf.math.divide_no_nan(share, weight_of[name]) * found[name][0]
+            for name, share in self.objectives.items()
+        ]
+        return {"loss": tf.add_n(parts), **_named(found)}
 
     def _dropout_seed(self, micro_batch: tf.Tensor | int) -> tf.Tensor:
         """`<int64>[2]`, another for each (seed, step, replica, micro-batch), and none stored.
@@ -354,12 +436,33 @@ def _counter() -> tf.Variable:
     )
 
 
-def _share_of_zeros(weights: tf.Tensor) -> tf.Tensor:
+def _share_of_zeros(weights: Any) -> tf.Tensor:
     """Over all replicas, `<float32>[]`."""
-    zeros = tf.reduce_sum(tf.cast(weights == 0, tf.float32))
-    count = tf.cast(tf.size(weights), tf.float32)
-    zeros, count, _ = _sum_over_replicas(zeros, count, [])
+    given = tf.nest.flatten(weights)
+    zeros = tf.add_n([tf.reduce_sum(tf.cast(w == 0, tf.float32)) for w in given])
+    count = tf.add_n([tf.cast(tf.size(w), tf.float32) for w in given])
+    zeros, count, _ = _sum_over_replicas([zeros, count], 2)
     return tf.math.divide_no_nan(zeros, count)
+
+
+def _named(found: Mapping[str, tuple[tf.Tensor, tf.Tensor]]) -> _Sums:
+    """Name objectives' sums: `<name>_loss`, `<name>_accuracy`."""
+    ends = ("loss", "accuracy")
+    return {f"{o}_{end}": s for o, pair in found.items() for end, s in zip(ends, pair, strict=True)}
+
+
+def _means(sums: _Sums, weight_of: _Sums) -> _Sums:
+    """Divide objectives' sums by their weights; 0 for one without weight."""
+    return {
+        f"{name}_{end}": tf.math.divide_no_nan(sums[f"{name}_{end}"], weight)
+        for name, weight in weight_of.items()
+        for end in ("loss", "accuracy")
+    }
+
+
+def _any_weight(weight_of: _Sums) -> tf.Tensor:
+    """1 where an objective has weight, else 0: `<float32>[]`."""
+    return tf.cast(tf.reduce_any([weight > 0 for weight in weight_of.values()]), tf.float32)
 
 
 def _unpack(data: Any) -> _Batch:
@@ -369,12 +472,21 @@ def _unpack(data: Any) -> _Batch:
             "a batch must be (features, targets) or (features, targets, weights). "
             f"Received: only features, {tf.nest.map_structure(lambda t: t.shape, features)}"
         )
+    if isinstance(targets, Mapping):
+        given = weights if isinstance(weights, Mapping) else {}
+        whole = {name: _whole(target, given.get(name)) for name, target in targets.items()}
+        return features, targets, whole
+    return features, targets, _whole(targets, weights)
+
+
+def _whole(targets: tf.Tensor, weights: tf.Tensor | None) -> tf.Tensor:
+    """Give each target a weight: 1 without weights."""
     if weights is None:
-        return features, targets, tf.ones(tf.shape(targets), tf.float32)
+        return tf.ones(tf.shape(targets), tf.float32)
     weights = tf.convert_to_tensor(weights)
     while weights.shape.rank < targets.shape.rank:  # one weight for a whole row
         weights = weights[..., None]
-    return features, targets, tf.broadcast_to(weights, tf.shape(targets))
+    return tf.broadcast_to(weights, tf.shape(targets))
 
 
 def _split_rows(tensor: tf.Tensor, parts: int) -> tf.Tensor:
@@ -382,11 +494,9 @@ def _split_rows(tensor: tf.Tensor, parts: int) -> tf.Tensor:
     return tf.reshape(tensor, tf.concat([[parts, -1], tf.shape(tensor)[1:]], axis=0))
 
 
-def _sum_over_replicas(
-    loss: tf.Tensor, weight: tf.Tensor, gradients: list[tf.Tensor]
-) -> tuple[tf.Tensor, tf.Tensor, list[tf.Tensor]]:
+def _sum_over_replicas(tensors: list[tf.Tensor], first: int) -> list[Any]:
+    """Add over replicas: the `first` ones each by itself, then a list of the rest."""
     context = tf.distribute.get_replica_context()
-    if context.num_replicas_in_sync == 1:
-        return loss, weight, gradients
-    summed = context.all_reduce(tf.distribute.ReduceOp.SUM, [loss, weight, *gradients])
-    return summed[0], summed[1], summed[2:]
+    if context.num_replicas_in_sync > 1:
+        tensors = context.all_reduce(tf.distribute.ReduceOp.SUM, tensors)
+    return [*tensors[:first], [*tensors[first:]]]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -128,11 +128,18 @@ class StepGuard(keras.callbacks.Callback):
     def _save_batch(self, step: int) -> Path:
         assert self._folder is not None
         features, targets, weights = next(iter(self._batches(step, 1).as_numpy_iterator()))
-        if not isinstance(features, dict):
-            features = {"features": features}
+        arrays: dict[str, Any] = _flat("features", features, whole_name=False)
+        arrays |= _flat("targets", targets) | _flat("weights", weights)
         self._folder.mkdir(parents=True, exist_ok=True)
         path = self._folder / f"bad-batch-step-{step + 1}.npz"
         hidden = path.with_name(f".{path.name}")
-        np.savez(hidden, **features, targets=targets, weights=weights)
+        np.savez(hidden, **arrays)
         hidden.rename(path)
         return path
+
+
+def _flat(name: str, given: Any, *, whole_name: bool = True) -> dict[str, Any]:
+    """Name the arrays of a batch's part: `targets`, or `targets_masked_lm` of a dictionary."""
+    if not isinstance(given, Mapping):
+        return {name: given}
+    return {f"{name}_{key}" if whole_name else key: array for key, array in given.items()}

@@ -30,6 +30,7 @@ def train_task(
     checkpoint_steps: int | None = None,
     profiled_steps: tuple[int, int] | None = None,
     hyperparameters: Mapping[str, Any] | None = None,
+    identity: Mapping[str, str] | None = None,
 ) -> Trained:
     """Train on rows; each epoch is validated, printed and drawn by `report`.
 
@@ -49,6 +50,7 @@ def train_task(
         checkpoint_steps: optimizer steps between them as well.
         profiled_steps: first and last step that TensorFlow's profiler records, counted from 1.
         hyperparameters: name → value, for TensorBoard's table of runs.
+        identity: what else a run that is continued must be the same in, in words → its value.
 
     Raises:
         InputError: see `train_in_folder`.
@@ -69,6 +71,7 @@ def train_task(
             "validation data": report.source,
             # Vocabulary, labels or template, and lengths.
             "encoding": json.dumps(manifest.encoder, sort_keys=True),
+            **(identity or {}),
         },
         rows_of=lambda step: train_rows.plan.rows(step).rows,
         best_metric=best_metric,

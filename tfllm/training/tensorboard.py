@@ -14,20 +14,18 @@ from tfllm.training.memory import memory_bytes
 
 __all__ = ["TensorBoardLog"]
 
-# What a step tells → the curve's name; the rest is measured here.
-_OF_THE_STEP = {
-    "step_loss": "loss",
-    "gradient_norm": "gradient_norm",
-    "padding": "padding",
-    "skipped": "skipped_steps",
-}
+# What a step tells under another name than its curve's, and what has no curve. All else that it
+# tells, such as each objective's loss and accuracy, is drawn as it is called.
+_CURVES = {"step_loss": "loss", "skipped": "skipped_steps"}
+_NOT_DRAWN = {"loss", "skipped_in_a_row"}
 
 
 class TensorBoardLog(keras.callbacks.Callback):
     """Writes a run's curves every few steps.
 
-    They are loss, learning rate, gradient norm, tokens per second, seconds of a step, share of
-    padding, skipped steps, memory in MiB, and model FLOPs utilisation where it is known. Keras's
+    They are loss, each objective's own loss and accuracy, learning rate, gradient norm, tokens per
+    second, seconds of a step, share of padding, skipped steps, memory in MiB, and model FLOPs
+    utilisation where it is known. Keras's
     own callback writes no per-step scalars by default and the learning rate once an epoch; the
     horizontal axis here is always the optimizer step.
     """
@@ -70,7 +68,8 @@ class TensorBoardLog(keras.callbacks.Callback):
         if step % self._every:
             return
         # Reading a result waits for the step, so that the clock below is right on a GPU too.
-        points = {_OF_THE_STEP[k]: float(v) for k, v in (logs or {}).items() if k in _OF_THE_STEP}
+        told = {name: value for name, value in (logs or {}).items() if name not in _NOT_DRAWN}
+        points = {_CURVES.get(name, name): float(value) for name, value in told.items()}
         points["learning_rate"] = float(self.model.optimizer.learning_rate.numpy())
         points["memory_mib"] = memory_bytes() / 2**20
         now = time.monotonic()

@@ -59,7 +59,8 @@ def read_tensors(name_or_folder: str | Path, *, pickle: bool = False) -> dict[st
 def _modern(tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     renamed = {}
     for name, array in tensors.items():
-        stem, _, last = name.rpartition(".")
+        # TensorFlow's classes write their variables' names into safetensors as they are.
+        stem, _, last = name.removesuffix(":0").rpartition(".")
         last = {"gamma": "weight", "beta": "bias"}.get(last, last)
         renamed[f"{stem}.{last}" if stem else last] = array
     return renamed
