@@ -56,12 +56,14 @@ class Config:
     """Where longer questions are cut. Default: the run's, or 64."""
     max_new_tokens: int | None = None
     """Of generation: the most tokens of a reply. Default: the run's, or 48."""
-    temperature: float = 0.0
-    """Of generation: how freely the default signature draws; 0 takes the likeliest token."""
-    top_k: int = 0
-    """Of generation: the default signature draws among so many tokens; 0 for all."""
-    top_p: float = 1.0
-    """Of generation: it draws among tokens whose shares add up to this; 1 for all."""
+    num_beams: int | None = None
+    """Of generation: the default signature searches with so many beams. Default: the run's."""
+    temperature: float | None = None
+    """Of generation: how freely it draws; 0 takes the likeliest token. Default: the run's, or 0."""
+    top_k: int | None = None
+    """Of generation: it draws among so many tokens; 0 for all. Default: the run's, or all."""
+    top_p: float | None = None
+    """Of generation: it draws among tokens whose shares add up to it. Default: the run's, or 1."""
     storage: Literal["float32", "float16", "bfloat16"] = "float32"
     """What matrices are stored as. Arithmetic is float32: half the disk, the same speed."""
     keep_versions: int | None = None
@@ -103,13 +105,12 @@ class Served:
 def main(config: Config) -> None:
     """A folder in, a bundle out."""
     # 1. What it is. What can be refused is refused before TensorFlow is imported.
-    for name in ("sequence_length", "max_question_tokens", "max_new_tokens", "keep_versions"):
+    for name in ("sequence_length", "max_question_tokens", "keep_versions"):
         value = getattr(config, name)
         cli.require(value is None or value >= 1, name, value, "must be at least 1")
-    cli.require(config.temperature >= 0, "temperature", config.temperature, "must be at least 0")
-    cli.require(0 < config.top_p <= 1, "top_p", config.top_p, "must be above 0 and at most 1")
     source = source_of(config.model)
     task = task_of(source.folder) if config.task == "auto" else config.task
+    check_generation(config, source, task)
     name = config.export_name or default_name(config.model)
     export.check_name(name)
     cli.check_writable(Path(config.export_dir), "export_dir")
@@ -133,6 +134,16 @@ def main(config: Config) -> None:
     size = sum(path.stat().st_size for path in bundle.rglob("*") if path.is_file())
     print(f"The bundle {bundle} has {size / 1e6:,.1f} MB; {bundle.parent}/README.md describes it.")
     print(f"Serve it:\n\n    {serving.docker_run_line(bundle)}")
+
+
+def check_generation(config: Config, source: Source, task: str) -> None:
+    """Refuse settings of generation that can't be meant, or are not for this task."""
+    if task == "generation":
+        generation_defaults(config, source)
+        return
+    for name in GENERATION:
+        given = getattr(config, name)
+        cli.require(given is None, name, given, f"is for generation, and this is {task}")
 
 
 def source_of(model: str) -> Source:
@@ -240,25 +251,26 @@ def text_embedder(config: Config, source: Source) -> Served:
 
 def causal_lm(config: Config, source: Source) -> Served:
     """Prompts → replies, or a template's fields → replies."""
-    from tfllm.generation import Sampling
-
     model = models.CausalLM.from_pretrained(source.folder)
     tokenizer = text.load(source.folder)
-    sampling = None
-    if config.temperature > 0:
-        sampling = Sampling(config.temperature, config.top_k, config.top_p)
-    signatures = model.signatures(
-        tokenizer,
-        max_new_tokens=source.setting(config, "max_new_tokens"),
-        sampling=sampling,
-    )
-    probes: Mapping[str, Any] = model.probes()
+    defaults = generation_defaults(config, source)
+    signatures = model.signatures(tokenizer, **defaults.arguments())
+    probes: Mapping[str, Any] = model.probes(tokenizer)
     template = templates.load_template(source.folder)
     if template is not None:
         signatures = templates.with_template(signatures, template)
-        probes = templates.with_template_probes(probes, template, export.AWKWARD_TEXTS)
+        probes = templates.with_template_probes(probes, template, export.AWKWARD_TEXTS, tokenizer)
     return Served(signatures, [model, tokenizer], probes)
 
+
+def generation_defaults(config: Config, source: Source) -> models.GenerationDefaults:
+    """Let the flags change what the run's bundle did by default."""
+    found = models.GenerationDefaults.load(source.folder)
+    return found.changed(**{name: getattr(config, name) for name in GENERATION})
+
+
+# Flags of generation.
+GENERATION = ("max_new_tokens", "num_beams", "temperature", "top_k", "top_p")
 
 TASKS: dict[str, Callable[[Config, Source], Served]] = {
     "text_classification": text_classifier,

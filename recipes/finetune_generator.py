@@ -15,8 +15,9 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import itertools
 from pathlib import Path
-from typing import Any, Literal
+from typing import ClassVar, Literal
 
 from tfllm import cli, data, export, metrics, models, serving, text, training
 from tfllm.data import readers, tasks, templates
@@ -26,6 +27,8 @@ from tfllm.models import gpt2_sizes
 @dataclasses.dataclass(frozen=True)
 class Config(cli.FineTuningConfig):
     """Flags of this recipe."""
+
+    rows_are_packed: ClassVar[bool] = True
 
     global_batch_size: int = 8
     """Packed rows of one optimizer step, over all devices and micro-batches."""
@@ -80,23 +83,30 @@ class Config(cli.FineTuningConfig):
         most = length
         if self.pretrained:
             most = gpt2_sizes.positions_of_pretrained(self.pretrained)
+        cli.require(length >= 2, "sequence_length", length, "must be at least 2")
         rule = f"is above the {most} positions of {self.pretrained}"
-        cli.require(2 <= length <= most, "sequence_length", length, rule)
+        cli.require(length <= most, "sequence_length", length, rule)
         rule = f"must be at least 1 and below the {most} positions of the model"
         cli.require(new is None or 1 <= new < most, "max_new_tokens", new, rule)
 
     def template(self) -> templates.ExampleTemplate:
         """What examples look like to the model."""
-        of = templates.Template.of_flag
         pair = (self.prompt_template, self.completion_template)
         if self.turn_template is None:
-            prompt = of("{source}\n" if pair[0] is None else pair[0], "--prompt_template")
-            completion = of("{target}" if pair[1] is None else pair[1], "--completion_template")
+            prompt = template_of("{source}\n" if pair[0] is None else pair[0], "--prompt_template")
+            completion = template_of(
+                "{target}" if pair[1] is None else pair[1], "--completion_template"
+            )
             return templates.PairTemplate(prompt, completion)
         rule = "is for dialogues, --prompt_template and --completion_template for pairs"
         cli.require(pair == (None, None), "turn_template", self.turn_template, rule)
-        turn = of(self.turn_template, "--turn_template")
+        turn = template_of(self.turn_template, "--turn_template")
         return templates.DialogueTemplate(turn, self.speaker, self.speakers)
+
+
+def template_of(text: str, flag: str) -> templates.Template:
+    """Read a flag's template."""
+    return templates.Template.of_flag(cli.unescaped(text), flag)
 
 
 def main(config: Config, run: cli.Run) -> None:
@@ -144,10 +154,10 @@ def main(config: Config, run: cli.Run) -> None:
         **config.compile_options(),
     )
     longest = min(train.longest_completion, config.sequence_length // 2)
-    new_tokens = config.max_new_tokens or longest
+    defaults = models.GenerationDefaults(config.max_new_tokens or longest, config.num_beams)
     card = export.Card("text generation", metrics=run.metrics)
     publisher = functools.partial(
-        publish, config, model, tokenizer, template, new_tokens, card, bundle_name
+        publish, config, model, tokenizer, template, defaults, card, bundle_name
     )
     best_weights = optimization.weights_to_measure(model)
     if config.dry_run:
@@ -160,7 +170,7 @@ def main(config: Config, run: cli.Run) -> None:
         return
 
     # 5. Fit; each epoch is measured by what the model writes; it ends with its best weights
-    writer = signatures_of(config, model, tokenizer, new_tokens)["serving_default"]
+    writer = model.signatures(tokenizer, **defaults.arguments())["serving_default"]
 
     def report(
         rows: data.PackedRows, examples: readers.Reader, part: str, at_most: int | None
@@ -203,11 +213,13 @@ def main(config: Config, run: cli.Run) -> None:
     with run.timed("export"), best_weights():
         models.save_trained(model, run.directory, tokenizer, adapters=bool(config.lora_rank))
         templates.save_template(run.directory / "model", template)
+        defaults.save(run.directory / "model")
         bundle = publisher(config.export_dir)
     run.export = str(bundle)
-    asked = [question for example in parts.validation for question in template.questions(example)]
-    instances = [question.request for question in asked[:3]]
-    truths = [question.reference for question in asked[:3]]
+    questions = (q for example in parts.validation for q in template.questions(example))
+    asked = list(itertools.islice(questions, 3))
+    instances = [question.request for question in asked]
+    truths = [question.reference for question in asked]
     run.say(serving.trial_text(bundle, run.directory / "tensorboard", instances, truths))
 
 
@@ -246,33 +258,26 @@ def create_model(config: Config, tokenizer: text.Tokenizer, run: cli.Run) -> mod
     return model
 
 
-def signatures_of(
-    config: Config, model: models.CausalLM, tokenizer: text.Tokenizer, new_tokens: int
-) -> dict[str, Any]:
-    """Give what the bundle serves."""
-    from tfllm.generation import Beam
-
-    beam = None if config.num_beams is None else Beam(config.num_beams)
-    return model.signatures(tokenizer, max_new_tokens=new_tokens, beam=beam)
-
-
 def publish(
     config: Config,
     model: models.CausalLM,
     tokenizer: text.Tokenizer,
     template: templates.ExampleTemplate,
-    new_tokens: int,
+    defaults: models.GenerationDefaults,
     card: export.Card,
     name: str,
     folder: str,
 ) -> Path:
     """Export the model with its template, proven, as the next version of a bundle."""
+    signatures = model.signatures(tokenizer, **defaults.arguments())
     return export.export_bundle(
-        templates.with_template(signatures_of(config, model, tokenizer, new_tokens), template),
+        templates.with_template(signatures, template),
         folder,
         name,
         modules=[model, tokenizer],
-        probes=templates.with_template_probes(model.probes(), template, export.AWKWARD_TEXTS),
+        probes=templates.with_template_probes(
+            model.probes(tokenizer), template, export.AWKWARD_TEXTS, tokenizer
+        ),
         card=card,
         **config.export_options(),
     )

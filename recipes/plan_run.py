@@ -22,7 +22,8 @@ from tfllm import cli, data, planning, text
 from tfllm.data import tasks
 from tfllm.data.text_files import read_documents
 from tfllm.errors import InputError
-from tfllm.models import checkpoint_files, gpt2_sizes
+from tfllm.models import checkpoint_files
+from tfllm.models.sizes import check_sizes
 
 _GIB = 1 << 30
 _LANGUAGE_MODELS = ("causal_lm", "masked_lm")
@@ -174,7 +175,7 @@ def check(config: Config) -> None:
         value = getattr(config, name)
         good = value is None or (math.isfinite(value) and value > 0)
         cli.require(good, name, value, "must be above 0")
-    gpt2_sizes.check_sizes(config.num_layers, config.num_heads, config.hidden_dim, config.dropout)
+    check_sizes(config.num_layers, config.num_heads, config.hidden_dim, config.dropout)
     parts, rows = config.devices * config.accumulate_steps, config.global_batch_size
     rule = f"must be a multiple of --devices times --accumulate_steps, {parts}"
     cli.require(rows % parts == 0, "global_batch_size", rows, rule)

@@ -15,10 +15,9 @@ import contextlib
 import dataclasses
 import itertools
 import json
-import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from tfllm import cli, serving
 from tfllm.errors import InputError
@@ -52,24 +51,22 @@ def main(config: Config) -> None:
     bundle = serving.newest_version(bundle_of(folder, record) if record else folder)
     explain = explainer(folder, record) if config.explain else None
     serving.log_errors_only()
-    first = 1
     with (
-        lines_of(config.texts) as lines,
+        cli.input_lines(config.texts, "texts") as lines,
         cli.new_file(config.output, "output") as output,
         opened(bundle) as session,
         cli.progress("answering", "lines") as done,
     ):
         # Many lines at a time, so that lines of like length find one another.
         while block := list(itertools.islice(lines, 64 * config.batch_size)):
-            found = answers(config, session, block, first)
-            for instance, answer in zip(block, found, strict=True):
-                given = instance if isinstance(instance, dict) else {"text": instance}
+            found = answers(config, session, block)
+            for asked, answer in zip(block, found, strict=True):
+                given = asked.given if isinstance(asked.given, dict) else {"text": asked.given}
                 line = {**given, **(answer if isinstance(answer, dict) else {"answer": answer})}
                 if explain:
                     line["tokens"] = explain(given, line)
                 print(json.dumps(line, ensure_ascii=False), file=output)
             done(len(block))
-            first += len(block)
 
 
 def record_of(folder: Path) -> dict[str, Any]:
@@ -107,50 +104,16 @@ def opened(bundle: Path) -> Iterator[serving.Session]:
         yield session
 
 
-@contextlib.contextmanager
-def lines_of(path: str) -> Iterator[Iterator[Any]]:
-    """Read texts, and objects where a line is one."""
-    if path == "-":
-        if sys.stdin is None:
-            raise InputError("there is no stdin to read from. Give --texts")
-        yield parsed(sys.stdin.buffer, "stdin")
-        return
-    cli.require(not Path(path).is_dir(), "texts", path, "must be a file")
-    try:
-        file = open(path, "rb")  # noqa: SIM115
-    except OSError as error:
-        raise InputError(f"--texts {path} can't be read: {error.strerror}") from error
-    with file:
-        yield parsed(file, path)
-
-
-def parsed(file: IO[bytes], path: str) -> Iterator[Any]:
-    """Take each line for an object if it is one, else for a text."""
-    for number, raw in enumerate(file, 1):
-        try:
-            line = raw.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r\n")
-        except UnicodeDecodeError as error:
-            raise InputError(f"{path}:{number} is not UTF-8: {error.reason}. Convert it") from error
-        yield _object_or_text(line)
-
-
-def _object_or_text(line: str) -> Any:
-    if line.startswith("{"):
-        with contextlib.suppress(ValueError, RecursionError):
-            return json.loads(line)
-    return line
-
-
-def answers(config: Config, session: serving.Session, block: list[Any], first: int) -> list[Any]:
+def answers(config: Config, session: serving.Session, block: list[cli.InputLine]) -> list[Any]:
     """Answer lines in batches of like length, and give the answers in the lines' order."""
-    order = sorted(range(len(block)), key=lambda i: len(json.dumps(block[i])))
+    order = sorted(range(len(block)), key=lambda i: len(json.dumps(block[i].given)))
     found: list[Any] = [None] * len(block)
     for at in range(0, len(order), config.batch_size):
         chosen = order[at : at + config.batch_size]
         try:
-            predictions = ask(config, session, [block[i] for i in chosen])
+            predictions = ask(config, session, [block[i].given for i in chosen])
         except serving.SessionError:
-            predictions = one_by_one(config, session, {first + i: block[i] for i in chosen})
+            predictions = one_by_one(config, session, [block[i] for i in chosen])
         for i, prediction in zip(chosen, predictions, strict=True):
             found[i] = _unpadded(prediction) if isinstance(prediction, dict) else prediction
     return found
@@ -162,12 +125,12 @@ def ask(config: Config, session: serving.Session, instances: list[Any]) -> list[
     return json.loads(serving.answer(session, request))["predictions"]
 
 
-def one_by_one(config: Config, session: serving.Session, lines: dict[int, Any]) -> list[Any]:
+def one_by_one(config: Config, session: serving.Session, lines: list[cli.InputLine]) -> list[Any]:
     """Find the line that can't be answered."""
     found = []
-    for number, instance in lines.items():
+    for line in lines:
         try:
-            found += ask(config, session, [instance])
+            found += ask(config, session, [line.given])
         except serving.SessionError as error:
             known = session.signatures.get(config.signature)
             takes = (
@@ -176,7 +139,7 @@ def one_by_one(config: Config, session: serving.Session, lines: dict[int, Any]) 
                 else f"its signatures: {', '.join(session.signatures)}"
             )
             raise InputError(
-                f"--texts {config.texts}:{number}: the bundle can't answer, {takes}: {error}"
+                f"--texts {line.place}: the bundle can't answer, {takes}: {error}"
             ) from error
     return found
 

@@ -20,6 +20,7 @@ from typing import Any
 from tfllm import cli, data, export, metrics, models, serving, text, training
 from tfllm.data import cleaning
 from tfllm.models import gpt2_sizes
+from tfllm.models.sizes import check_sizes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,7 +55,7 @@ class Config(cli.CommonConfig):
     def check(self) -> None:
         """Refuse what can't be trained, before TensorFlow is imported."""
         super().check()
-        gpt2_sizes.check_sizes(self.num_layers, self.num_heads, self.hidden_dim, self.dropout)
+        check_sizes(self.num_layers, self.num_heads, self.hidden_dim, self.dropout)
         words, length, new = self.vocabulary_size, self.sequence_length, self.max_new_tokens
         cli.require(words >= 257, "vocabulary_size", words, "is below 257")
         cli.require(self.temperature >= 0, "temperature", self.temperature, "must not be negative")
@@ -157,6 +158,7 @@ def main(config: Config, run: cli.Run) -> None:
     run.say("Exporting: the bundle is loaded back in a fresh process and compared …")
     with run.timed("export"), best_weights():
         models.save_trained(model, run.directory, tokenizer, adapters=bool(config.lora_rank))
+        generation_of(config).save(run.directory / "model")
         if config.lora_rank:
             signatures = signatures_of(model, config, tokenizer)  # merging changed the model
         bundle = publish(config, signatures, card, bundle_name, config.export_dir, modules)
@@ -189,10 +191,16 @@ def signatures_of(
     model: models.CausalLM, config: Config, tokenizer: text.Tokenizer
 ) -> dict[str, Any]:
     """Give what the bundle serves."""
-    from tfllm.generation import Sampling
+    return model.signatures(tokenizer, **generation_of(config).arguments())
 
-    sampling = Sampling(temperature=config.temperature, top_k=50)
-    return model.signatures(tokenizer, max_new_tokens=config.max_new_tokens, sampling=sampling)
+
+def generation_of(config: Config) -> models.GenerationDefaults:
+    """Say how the bundle's default signature generates."""
+    return models.GenerationDefaults(
+        config.max_new_tokens,
+        temperature=config.temperature,
+        top_k=50 if config.temperature else 0,
+    )
 
 
 def publish(
@@ -209,7 +217,7 @@ def publish(
         folder,
         name,
         modules=modules,
-        probes=modules[0].probes(),
+        probes=modules[0].probes(modules[1]),
         card=card,
         **config.export_options(),
     )

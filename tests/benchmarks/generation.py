@@ -21,7 +21,9 @@ import os
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -219,17 +221,38 @@ def report(rows: int, rounds: list[dict[str, float]]) -> None:
 
 def profile(given: argparse.Namespace) -> None:
     """Print how long each kind of operation takes for one token, and how often it runs."""
-    from latency import times_of
-
     given_turn = tfllm_turn({"vocab_size": WORDS, "n_layer": given.layers})
     for rows in given.rows:
         given_turn(rows)
-        times = times_of(lambda rows=rows: given_turn(rows), repeats=2)
-        total = sum(seconds for seconds, _ in times.values()) / NEW
-        print(f"\nbatch {rows}: {1e3 * total:.2f} ms a token in operations, of these:")
-        for name, (seconds, count) in sorted(times.items(), key=lambda item: -item[1][0])[:25]:
-            each = seconds / NEW
-            print(f"{1e3 * each:8.3f} ms  {each / total:5.1%}  {count / NEW:6.1f} x {name}")
+        times, counts = times_of(lambda rows=rows: given_turn(rows))
+        total = sum(times.values())
+        print(f"\nbatch {rows}: {1e3 * total / NEW:.2f} ms a token in operations, of these:")
+        for kind, seconds in times.most_common(25):
+            each = f"{1e3 * seconds / NEW:8.3f} ms  {seconds / total:5.1%}"
+            print(f"{each}  {counts[kind] / NEW:6.1f} x {kind}")
+
+
+def times_of(work: Callable[[], Any]) -> tuple[Counter[str], Counter[str]]:
+    """Seconds that each kind of operation takes, and how often it runs."""
+    import tensorflow as tf
+    from tensorflow.tsl.profiler.protobuf import xplane_pb2
+
+    times: Counter[str] = Counter()
+    counts: Counter[str] = Counter()
+    with tempfile.TemporaryDirectory() as folder:
+        tf.profiler.experimental.start(folder)
+        work()
+        tf.profiler.experimental.stop()
+        (written,) = Path(folder).rglob("*.xplane.pb")
+        space = xplane_pb2.XSpace.FromString(written.read_bytes())
+    for plane in space.planes:
+        for event in (event for line in plane.lines for event in line.events):
+            # "name:Kind"; other events are functions and threads.
+            name, _, kind = plane.event_metadata[event.metadata_id].name.rpartition(":")
+            if "CPU" in plane.name and name and not kind.startswith(" "):
+                times[kind] += 1e-12 * event.duration_ps
+                counts[kind] += 1
+    return times, counts
 
 
 def main() -> None:
@@ -249,6 +272,7 @@ def main() -> None:
         given.candidates = [name for name in CANDIDATES if name != "torch" or given.torch_python]
     if given.profile:
         sys.path.insert(0, str(ROOT))
+        os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
         return profile(given)
     given.torch_python = given.torch_python or sys.executable
     measure(given)

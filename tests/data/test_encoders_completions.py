@@ -1,5 +1,6 @@
 import json
 import re
+import tracemalloc
 from multiprocessing.reduction import ForkingPickler
 from types import SimpleNamespace
 
@@ -9,7 +10,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import GPT2TokenizerFast
 
-from tfllm.data import ArrayStore, CompletionEncoder, FastTokenizer, PackedRows, build_array_store
+from tfllm.data import (
+    ArrayStore,
+    CompletionEncoder,
+    FastTokenizer,
+    PackedRows,
+    build_array_store,
+    pipeline_packed_rows,
+)
 from tfllm.data.encoders import Ragged
 from tfllm.data.templates import DialogueTemplate, PairTemplate, Template
 from tfllm.errors import InputError
@@ -221,3 +229,21 @@ def test_the_longest_completion(rows):
     fake = SimpleNamespace(offsets=lambda name: offsets, values=columns.__getitem__)
     data = PackedRows(fake, sequence_length=6, global_batch_size=1, end_id=9)
     assert data.longest_completion == max(map(len, runs), default=0)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pipeline_packed_rows, "_STRETCH", 3)
+        assert data.longest_completion == max(map(len, runs), default=0)
+
+
+def test_looking_for_the_longest_completion_takes_no_memory():
+    """What NumPy holds at once, of ten million tokens."""
+    tokens, width = 10_000_000, 1_000
+    values = {"targets": np.full(tokens, 4, np.uint16), "weights": np.ones(tokens, np.uint8)}
+    values["targets"][999_900] = 9
+    offsets = np.arange(0, tokens + 1, width)
+    fake = SimpleNamespace(offsets=lambda name: offsets, values=values.__getitem__)
+    data = PackedRows(fake, sequence_length=width, global_batch_size=1, end_id=9)
+    tracemalloc.start()
+    assert data.longest_completion == width
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert most < 40 << 20

@@ -17,7 +17,7 @@ import tensorflow as tf
 import tf_keras as keras
 
 from tfllm.errors import InputError
-from tfllm.export import Card, ExportError
+from tfllm.export import Card, ExportError, gate
 from tfllm.export import export_bundle as export_any_bundle
 from tfllm.serving import Session
 
@@ -299,6 +299,43 @@ def test_the_last_versions_are_kept(scorer, tmp_path):
     assert sorted(os.listdir(tmp_path / "tiny")) == ["0", "3", "4", *BESIDE]
     with pytest.raises(InputError, match="keep must be at least 1 version. Received: 0"):
         export(0)
+
+
+def test_what_fails_after_publishing_is_only_warned_of(scorer, tmp_path, monkeypatch, caplog):
+    """Whoever the gate's process is, the folder is another's by the time it ends."""
+    if os.geteuid():
+        pytest.skip("only root can become somebody else")
+    signatures, modules = {"serving_default": scorer.score}, [scorer]
+    monkeypatch.chdir(tmp_path)
+
+    def export(**more):
+        return export_bundle(signatures, "b", "tiny", modules=modules, probes=A_TEXT, **more)
+
+    assert export() == Path("b/tiny/1")
+    card = Path("b/tiny/README.md").read_text()
+    os.chmod(tmp_path, 0o755)
+    os.chmod("b/tiny", 0o1777)  # as /tmp is: nobody may touch what others own
+    prove = gate.prove
+
+    def prove_and_become_nobody(folder, *rest):
+        proof = prove(folder, *rest)
+        os.chown(folder, 65534, -1)
+        os.seteuid(65534)
+        return proof
+
+    monkeypatch.setattr(gate, "prove", prove_and_become_nobody)
+    try:
+        version = export(keep=1)
+    finally:
+        os.seteuid(0)
+    assert version == Path("b/tiny/2") and (version / "saved_model.pb").is_file()
+    assert sorted(os.listdir("b/tiny")) == ["1", "2", *BESIDE]
+    assert Path("b/tiny/README.md").read_text() == card
+    said = [record.getMessage() for record in caplog.records]
+    for name in BESIDE:
+        assert sum(f"b/tiny/{name} beside it can't be replaced" in line for line in said) == 1
+    assert [line for line in said if line.startswith("b/tiny/1 should go")]
+    assert len(said) == len(BESIDE) + 1
 
 
 def test_what_a_person_made_their_own_is_left_alone(scorer, tmp_path):

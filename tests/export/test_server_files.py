@@ -15,6 +15,7 @@ from tfllm import serving
 from tfllm.errors import InputError
 from tfllm.export import Card, ServedModel, batching_parameters, export_bundle, models_config
 from tfllm.export.deployment import SERVER, compose_file, kubernetes_file
+from tfllm.export.probes import AWKWARD_TEXTS, batches
 from tfllm.export.server_versions import server_versions
 
 
@@ -32,7 +33,10 @@ class Vocabulary:
 def bundle(scorer_class, tmp_path_factory):
     scorer = scorer_class()
     card = Card(
-        "text scoring", ["bad|worse", "good"], {"accuracy": 0.912345678}, "Made of *tests*."
+        "text scoring",
+        ["bad|worse", "good"],
+        {"accuracy": 0.912345678, "f1 of nobody": None},
+        "Made of *tests*.",
     )
     version = export_bundle(
         {"serving_default": scorer.score, "again": scorer.score},
@@ -175,7 +179,9 @@ def test_the_card_shows_what_the_bundle_answered(bundle):
     card = (bundle / "README.md").read_text()
     assert "Text scoring.\n\nMade of *tests*." in card
     assert "- bad|worse" in card or "- bad\\|worse" in card
-    assert "| accuracy | 0.912346 |" in card
+    assert "| accuracy | 0.912346 |" in card and "| f1 of nobody | not defined |" in card
+    # What the server warms up with is run, and compared with nothing.
+    assert f"answered {2 * len(list(batches({'texts': AWKWARD_TEXTS})))} requests as the" in card
     blocks = card.split("```")
     curl = next(block for block in blocks if block.startswith("sh\ncurl")).removeprefix("sh\n")
     words = shlex.split(curl)

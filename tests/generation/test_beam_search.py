@@ -8,7 +8,7 @@ import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tfllm.generation import Beam, Rules, StopStrings, beam_search
+from tfllm.generation import Beam, Rules, StopStrings, beam_search, decode
 
 EOS = 2
 PROMPTS = [[3, 1, 0, 1], [1], [0, 3, 3]]
@@ -140,7 +140,7 @@ def test_no_new_tokens_are_the_best_continuation_of_a_row_without_a_budget(tiny_
     assert [len(row) for row in ids[1].to_list()] == [2, 2]
 
 
-def test_when_everything_is_forbidden_there_is_no_continuation(tiny_model):
+def test_a_row_in_which_everything_is_forbidden_ends_there(tiny_model):
     ids, scores = beam_search(
         tiny_model(words=3),
         tf.constant([[1]]),
@@ -149,7 +149,38 @@ def test_when_everything_is_forbidden_there_is_no_continuation(tiny_model):
         rules=Rules(bad_words=[[0], [1], [2]]),
     )
     assert ids.to_list() == [[[], []]]
-    assert scores.numpy().tolist() == [[-1e9, -1e9]]
+    assert scores.numpy().tolist() == [[0.0, -1e9]]  # the second is none
+
+
+@settings(max_examples=12)
+@given(seed=st.integers(0, 1000), size=st.integers(1, 2), bad=st.sampled_from([[], [[1]], [[2]]]))
+def test_one_beam_ends_where_greedy_decoding_ends(tiny_model, seed, size, bad):
+    """The words run out: no n-gram may come twice."""
+    model = tiny_model(words=3, seed=seed)
+    prompts = tf.ragged.constant([[0, 1], [2]], dtype=tf.int32)
+    rules = Rules(no_repeat_ngram_size=size, bad_words=bad)
+    asked = {"max_new_tokens": 12, "rules": rules}
+    found, scores = beam_search(model, prompts, beam=Beam(1, early_stopping=True), **asked)
+    greedy = decode(model, prompts, **asked).to_list()
+    assert [row[0] for row in found.to_list()] == greedy
+    assert max(map(len, greedy)) < 12 and (scores.numpy() > -1e8).all()
+
+
+def test_hypotheses_that_end_for_want_of_words_are_compared_as_others_are(tiny_model):
+    """A brute force over the few ways that the rules leave."""
+    model = tiny_model(words=3, seed=4)
+    rules, prompt = Rules(no_repeat_ngram_size=1), [0]
+    beam = Beam(num_beams=8, num_returned=2, early_stopping="never")
+    ids, scores = beam_search(
+        model, tf.constant([prompt]), max_new_tokens=9, beam=beam, rules=rules
+    )
+    wanted = []
+    for new in ([1, 2], [2, 1]):  # then every word has come
+        sums = [model.next_likelihoods(prompt + new[:i])[new[i]] for i in range(2)]
+        wanted.append((sum(sums) / 3, new))  # two words and the end
+    wanted.sort(reverse=True)
+    assert ids[0].to_list() == [new for _, new in wanted]
+    np.testing.assert_allclose(scores[0], [score for score, _ in wanted], rtol=1e-4)
 
 
 def test_a_stop_string_ends_a_continuation(tiny_model):

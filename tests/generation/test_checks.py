@@ -3,8 +3,8 @@ import pytest
 import tensorflow as tf
 
 from tfllm.errors import InputError
-from tfllm.generation import Beam, Rules, Sampling, beam_search, decode, stream
-from tfllm.generation.checks import check_one_mode
+from tfllm.generation import Beam, Rules, Sampling, StopStrings, beam_search, decode, stream
+from tfllm.generation.checks import check_ids, check_one_mode, check_rows
 
 PROMPT = tf.constant([[1, 2], [3, 1]])
 
@@ -25,7 +25,11 @@ def model(tiny_model):
         ({"sampling": Sampling(top_p=1.5)}, "top_p must be a number between 0 and 1.*1.5"),
         ({"sampling": Sampling(top_p=[0.5, -0.1])}, "top_p .* Received: -0.1 in row 1"),
         ({"sampling": Sampling(min_p=tf.constant([2.0, 0.0]))}, "min_p .* 2.0 in row 0"),
-        ({"sampling": Sampling(top_p="high")}, "must be numbers. Received: 'high'"),
+        ({"sampling": Sampling(top_p="high")}, "top_p must be a number, .* Received: 'high'"),
+        ({"sampling": Sampling(seed=2**63)}, "seed must be a whole number of 64 bits.*808$"),
+        ({"sampling": Sampling(seed=2**64)}, "seed must be a number.*1616$"),
+        ({"sampling": Sampling(top_k=2**31)}, "top_k must be a whole number of 32 bits.*648$"),
+        ({"max_new_tokens": 2**31}, "max_new_tokens must be a whole number of 32 bits"),
         ({"rules": Rules(repetition_penalty=0.0)}, "repetition_penalty must be a number above 0"),
         ({"rules": Rules(presence_penalty=float("nan"))}, "presence_penalty .*, and finite"),
         ({"rules": Rules(frequency_penalty=float("inf"))}, "frequency_penalty .*, and finite"),
@@ -62,6 +66,38 @@ def test_settings_that_cannot_be_meant_are_refused_alike(model, settings, says):
 def test_beams_that_cannot_be_meant_are_refused(model, beam, says):
     with pytest.raises(InputError, match=says):
         beam_search(model, PROMPT, max_new_tokens=3, beam=beam)
+
+
+def test_an_empty_list_forbids_and_forces_nothing(model):
+    free = decode(model, PROMPT, max_new_tokens=3)
+    for rules in (Rules(bad_words=[]), Rules(forced_prefix=[]), Rules(forced_prefix=[[], []])):
+        assert decode(model, PROMPT, max_new_tokens=3, rules=rules).to_list() == free.to_list()
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ({"max_new_tokens": [2, 3, 4]}, "max_new_tokens must be .* each of the 2. Received: 3"),
+        ({"sampling": Sampling(seed=np.arange(3))}, "seed must be one .* of the 2. Received: 3"),
+        ({"rules": Rules(repetition_penalty=[1.0] * 4)}, "repetition_penalty must be .*: 4"),
+        ({"rules": Rules(forced_prefix=[[1], [2], [3]])}, "forced_prefix must be one .*: 3"),
+        ({"beam": Beam(2, tf.ones([3]))}, "length_penalty must be one .*: 3"),
+        ({"stop": StopStrings(["a"], [["b"], ["c"], ["d"]])}, "stop must be one .*: 3"),
+    ],
+)
+def test_settings_of_other_rows_are_named(given, says):
+    with pytest.raises(InputError, match=says):
+        check_rows(2, **{"max_new_tokens": 3} | given)
+    check_rows(3 if "4" not in says else 4, **{"max_new_tokens": 3} | given)
+
+
+def test_prompts_of_no_words_are_named():
+    ids = tf.ragged.constant([[1, 2], [], [5, 0, 6], [7]])
+    check_ids(ids, 8)
+    with pytest.raises(InputError, match=r"prompt 2 must be of the model's 6 .* 5. Received: 6$"):
+        check_ids(ids, 6)
+    with pytest.raises(InputError, match="prompt 0 .* Received: -1"):
+        check_ids(tf.ragged.constant([[-1], [2]]), 8)
 
 
 def test_a_beam_does_not_draw():

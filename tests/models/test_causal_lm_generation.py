@@ -120,6 +120,25 @@ def test_rules_reach_the_loop(model):
     assert ruled[0] == plain[1] and plain[2] not in ruled[1:]
 
 
+def test_bad_words_may_be_ragged_in_any_way(model):
+    plain = model.generate([[1, 2, 3]], max_new_tokens=6).to_list()[0]
+    found = []
+    for dtype in (tf.int32, tf.int64):
+        bad = tf.ragged.constant([[plain[0]], [plain[2], 1]], dtype, row_splits_dtype=dtype)
+        rules = Rules(bad_words=bad)
+        found += model.generate([[1, 2, 3]], max_new_tokens=6, rules=rules).to_list()
+    assert found[0] == found[1] and plain[0] not in found[0]
+    none = model.generate([[1, 2, 3]], max_new_tokens=6, rules=Rules(bad_words=[])).to_list()
+    assert none == [plain]
+
+
+def test_of_no_texts_there_are_none(model, tokenizer):
+    assert model.generate([], tokenizer=tokenizer, max_new_tokens=3) == []
+    several = Beam(3, num_returned=2)
+    assert model.generate([], tokenizer=tokenizer, max_new_tokens=3, beam=several) == []
+    assert model.generate([], max_new_tokens=3).to_list() == []
+
+
 @settings(max_examples=10)
 @given(data=st.data())
 def test_pieces_of_a_stream_are_the_text(model, tokenizer, data):
@@ -195,6 +214,22 @@ def test_scores_are_log_softmax(model, tokenizer):
             "prompt 1 has 20 tokens, and with max_new_tokens=6 they exceed the model's 24 pos",
         ),
         (lambda m, t: m.generate([[1]], max_new_tokens=25, slide=True), "exceed the model's 24"),
+        (
+            lambda m, t: m.generate([[1], [2]], max_new_tokens=[2, 3, 4]),
+            "max_new_tokens must be one for all rows, or one for each of the 2. Received: 3",
+        ),
+        (
+            lambda m, t: m.generate([[1]] * 3, sampling=Sampling([0.5, 1.0])),
+            "temperature must be one for all rows, or one for each of the 3. Received: 2",
+        ),
+        (lambda m, t: m.generate([[1], [4, 283]]), "prompt 1 must be of the model's 283 words"),
+        (lambda m, t: m.generate(np.array([[1, -2]])), "prompt 0 must be .* Received: -2"),
+        (lambda m, t: m.stream([1, 283], tokenizer=t), "prompt 0 must be of the model's 283"),
+        (
+            lambda m, t: m.stream("a", tokenizer=t, max_new_tokens=3, sampling=Sampling(-1.0)),
+            "temperature must be a number of at least 0. Received: -1.0",
+        ),
+        (lambda m, t: m.generate([[1]], sampling=Sampling(seed=2**63)), "seed must be a whole"),
         (lambda m, t: m.generate([[1]], eos_id=283), "eos_id must be of the model's 283 words"),
         (lambda m, t: m.generate([[1]], sampling=Sampling(top_p=1.5)), "top_p must be a number be"),
         (lambda m, t: m.generate([[1]], stop=["a"]), "texts need a tokenizer"),

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,6 +20,7 @@ from transformers import GPT2Config
 
 from tfllm import text
 from tfllm.export import export_bundle
+from tfllm.generation import Sampling
 from tfllm.models import (
     CausalLM,
     QuestionAnswerer,
@@ -35,7 +37,10 @@ TEXTS = 500
 TOLERANCE = 1e-5
 TAGS = ("O", "B-PER", "I-PER", "B-LOC", "I-LOC")
 
+PADDED = {"start", "input_ids", "output_ids"}  # with -1 behind what is there
+
 Rows = dict[str, list[str]]
+Columns = dict[str, list[Any]]
 
 
 class Case(NamedTuple):
@@ -193,50 +198,50 @@ def cases(minilm, data, texts, questions, tmp_path_factory) -> tuple[dict[str, C
 
 @pytest.fixture(scope="module")
 def server(cases):
-    """The preview in a process of its own, without TensorFlow's Python; its two addresses."""
+    """The preview in a process of its own, without TensorFlow's Python; protocol → address."""
     command = [sys.executable, "-m", "tfllm.serving.preview", str(cases[1])]
     command += ["--rest_port", "0", "--grpc_port", "0", "--timeout_seconds", "300"]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
         try:
             banner = "".join(itertools.takewhile(lambda line: "Ctrl-C" not in line, process.stdout))
-            yield re.search(r"http://([^/]+)/", banner)[1], re.search(r"gRPC +(\S+)", banner)[1]
+            rest, grpc = re.search(r"http://([^/]+)/", banner), re.search(r"gRPC +(\S+)", banner)
+            yield {"rest": rest[1], "grpc": grpc[1]}
         finally:
             process.send_signal(signal.SIGTERM)
             process.stdout.read()
         assert process.wait(60) == 0
 
 
-def in_memory(case: Case) -> list[dict[str, Any]]:
+def in_memory(function: Any, columns: Columns) -> list[dict[str, Any]]:
     """Ask the function that was exported, in other batches than the clients do."""
     found = []
-    for start in range(0, TEXTS, 64):
-        columns = [tf.constant(rows[start : start + 64]) for rows in case.rows.values()]
-        answer = case.functions["serving_default"](*columns)
+    for batch in batches(columns, 64):
+        answer = function(*map(tf.constant, batch.values()))
         found += rows_of({name: column.numpy() for name, column in answer.items()})
     return found
 
 
-def over_rest(case: Case, address: str, name: str) -> list[dict[str, Any]]:
-    rows = [dict(zip(case.rows, row, strict=True)) for row in zip(*case.rows.values(), strict=True)]
+def over_rest(address: str, name: str, signature: str, columns: Columns) -> list[Any]:
+    rows = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
     with Client(address, name, timeout=300, max_batch_size=48) as client:
-        answer = client.predict(rows)
-    if not isinstance(answer[0], dict):  # the only output goes without its name
-        (output,) = case.functions["serving_default"].get_concrete_function().structured_outputs
+        answer = client.predict(rows, signature=signature)
+        outputs = client.metadata()[signature]["outputs"]
+    if len(outputs) == 1:  # it goes without its name
+        (output,) = outputs
         answer = [{output: value} for value in answer]
     return [shorn(row) for row in answer]
 
 
-def over_grpc(case: Case, address: str, name: str) -> list[dict[str, Any]]:
+def over_grpc(address: str, name: str, signature: str, columns: Columns) -> list[Any]:
     # In batches by hand: replies of rows that are padded to their batch can't be joined.
-    found = []
     with GrpcClient(address, name, timeout=300) as client:
-        for start in range(0, TEXTS, 40):
-            columns = {
-                column: np.array([row.encode() for row in rows[start : start + 40]], object)
-                for column, rows in case.rows.items()
-            }
-            found += rows_of(client.predict(columns))
-    return found
+        answers = [client.predict(rows, signature=signature) for rows in batches(columns, 40)]
+    return [row for answer in answers for row in rows_of(answer)]
+
+
+def batches(columns: Columns, size: int) -> Iterator[Columns]:
+    for start in range(0, len(next(iter(columns.values()))), size):
+        yield {name: rows[start : start + size] for name, rows in columns.items()}
 
 
 def rows_of(columns: dict[str, np.ndarray]) -> list[dict[str, Any]]:
@@ -245,10 +250,11 @@ def rows_of(columns: dict[str, np.ndarray]) -> list[dict[str, Any]]:
 
 
 def shorn(row: dict[str, Any]) -> dict[str, Any]:
-    """Read bytes as text, and leave out what pads a list of entities."""
-    if isinstance(row.get("start"), list):
-        found = sum(start >= 0 for start in row["start"])
-        row = {name: values[:found] for name, values in row.items()}
+    """Read bytes as text, and leave out what pads a list of entities or of ids."""
+    for name in PADDED & row.keys():
+        if isinstance(row[name], list):
+            found = sum(number >= 0 for number in row[name])
+            row = {name: values[:found] for name, values in row.items()}
     return {name: plain(value) for name, value in row.items()}
 
 
@@ -275,22 +281,93 @@ def difference(one: Any, other: Any) -> float:
     return 0.0 if one == other else float("inf")
 
 
-@pytest.mark.parametrize("protocol", ["rest", "grpc"])
+def compared(what: str, wanted: list[Any], found: list[Any]) -> None:
+    assert len(wanted) == len(found)
+    apart = [difference(*pair) for pair in zip(wanted, found, strict=True)]
+    print(f"{what}: largest difference {max(apart):.1e}")
+    wrong = [i for i, far in enumerate(apart) if far > TOLERANCE]
+    first = [(i, wanted[i], found[i]) for i in wrong[:1]]
+    assert not wrong, f"{len(wrong)} of {len(wanted)} differ; the first: {first}"
+    # Answers that are all alike would prove little.
+    assert len({repr(row) for row in wanted}) > len(wanted) // 10
+
+
+ASK = {"rest": over_rest, "grpc": over_grpc}
+
+
+@pytest.mark.parametrize("protocol", ASK)
 @pytest.mark.parametrize("name", CASES)
 def test_the_preview_answers_as_the_model_in_memory(cases, server, name, protocol):
     case = cases[0][name]
-    wanted = in_memory(case)
-    start = time.monotonic()
-    if protocol == "rest":
-        found = over_rest(case, server[0], name)
-    else:
-        found = over_grpc(case, server[1], name)
-    seconds = time.monotonic() - start
-    assert len(wanted) == len(found) == TEXTS
-    apart = [difference(*pair) for pair in zip(wanted, found, strict=True)]
-    print(f"{name} over {protocol}: largest difference {max(apart):.1e}, {seconds:.1f} s")
-    wrong = [i for i, far in enumerate(apart) if far > TOLERANCE]
-    first = [({k: v[i] for k, v in case.rows.items()}, wanted[i], found[i]) for i in wrong[:1]]
-    assert not wrong, f"{len(wrong)} of {TEXTS} differ; the first: {first}"
-    # Answers that are all alike would prove little.
-    assert len({repr(row) for row in wanted}) > TEXTS // 10
+    wanted = in_memory(case.functions["serving_default"], case.rows)
+    assert len(wanted) == TEXTS
+    found = ASK[protocol](server[protocol], name, "serving_default", case.rows)
+    compared(f"{name} over {protocol}", wanted, found)
+
+
+# How each row is to be continued: its temperature, top_k, top_p, seed, new tokens and stops.
+SETTINGS = {
+    "greedy": [(0.0, 0, 1.0, 0, 12, ["", ""])],
+    "sampled": [
+        (1.0, 0, 1.0, 1, 12, ["", ""]),
+        (0.7, 20, 1.0, 2, 12, ["", ""]),
+        (1.3, 0, 0.8, 123456, 9, ["", ""]),
+        (0.2, 5, 0.95, -7, 3, ["", ""]),
+        (0.0, 0, 1.0, 5, 0, ["", ""]),
+    ],
+    "stopped": [(0.0, 0, 1.0, 0, 12, ["e", ", "]), (1.0, 0, 0.9, 77, 12, ["th", ""])],
+}
+
+
+def requests(texts: list[str]) -> dict[str, tuple[str, Columns]]:
+    """What is asked of a language model beside `serving_default`: signature and columns."""
+    texts = ["", b"\xff\x00 caf\xc3", *texts[:120:2], *texts[1:60:2]]
+    names = ("temperature", "top_k", "top_p", "seed", "max_new_tokens", "stop")
+    order = ("max_new_tokens", "temperature", "top_k", "top_p", "seed", "stop")
+    asked = {}
+    for kind, settings in SETTINGS.items():
+        rows = [
+            dict(zip(names, settings[i % len(settings)], strict=True)) for i in range(len(texts))
+        ]
+        columns = {name: [row[name] for row in rows] for name in order}
+        asked[kind] = ("generate", {"text": texts} | columns)
+    ids = [[(7 * i + 3 * j) % 500 if j <= i % 9 else -1 for j in range(9)] for i in range(40)]
+    return asked | {
+        "score": ("score", {"text": texts}),
+        "tokenize": ("tokenize", {"text": texts}),
+        "tokens": ("tokens", {"input_ids": ids}),
+    }
+
+
+@pytest.mark.parametrize("protocol", ASK)
+@pytest.mark.parametrize("kind", requests([]))
+def test_a_language_model_serves_all_it_can(cases, server, texts, kind, protocol):
+    signature, columns = requests(texts)[kind]
+    case = cases[0]["writer"]
+    wanted = in_memory(case.functions[signature], columns)
+    found = ASK[protocol](server[protocol], "writer", signature, columns)
+    compared(f"{kind} over {protocol}", wanted, found)
+
+
+def test_served_settings_are_those_of_the_model_in_memory(cases, server, texts):
+    """`CausalLM.generate` and `CausalLM.score` say what the bundle's signatures say."""
+    model, tokenizer = cases[0]["writer"].model, cases[0]["writer"].words
+    texts = [text for text in texts if len(tokenizer.fast.encode(text).ids) < 40][:60]
+    for temperature, top_k, top_p, seed, new_tokens, stops in sum(SETTINGS.values(), []):
+        sampling = Sampling(temperature, top_k, top_p, seed)
+        wanted = model.generate(
+            texts,
+            tokenizer=tokenizer,
+            max_new_tokens=new_tokens,
+            sampling=sampling,
+            stop=[stop for stop in stops if stop],
+        )
+        names = ("max_new_tokens", "temperature", "top_k", "top_p", "seed", "stop")
+        values = (new_tokens, temperature, top_k, top_p, seed, stops)
+        rest = {name: [value] * len(texts) for name, value in zip(names, values, strict=True)}
+        found = over_rest(server["rest"], "writer", "generate", {"text": texts} | rest)
+        assert [row["text"] for row in found] == wanted
+    scores = model.score(texts, tokenizer=tokenizer)
+    found = over_grpc(server["grpc"], "writer", "score", {"text": texts})
+    np.testing.assert_allclose([row["log_likelihood"] for row in found], scores.texts, 1e-5, 1e-5)
+    assert [row["tokens"] for row in found] == scores.counts.tolist()

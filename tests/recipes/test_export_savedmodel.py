@@ -7,9 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tensorflow as tf
 import yaml
 
 from tfllm import models, text
+from tfllm.cli.command_line import parse
+from tfllm.errors import InputError
+from tfllm.generation import Beam, Sampling
 from tfllm.serving import Session
 
 RECIPES = Path(__file__).parents[2] / "recipes"
@@ -36,12 +40,12 @@ def save(folder, model_class, **arguments):
     model_class.from_config(sizes(tokenizer), **arguments).save_pretrained(folder, tokenizer)
 
 
-def save_language_model(folder):
+def save_language_model(folder, positions=32):
     from transformers import GPT2Config
 
     tokenizer = text.train_byte_level_bpe(CORPUS, 280)
     config = GPT2Config(
-        vocab_size=tokenizer.vocabulary_size, n_positions=32, n_embd=16, n_layer=1, n_head=2
+        vocab_size=tokenizer.vocabulary_size, n_positions=positions, n_embd=16, n_layer=1, n_head=2
     )
     models.CausalLM.from_config(config).save_pretrained(folder, tokenizer)
 
@@ -128,6 +132,65 @@ def test_a_run_is_exported_with_its_settings_and_numbers(recipe, tmp_path):
         scores = session.run("serving_default", {"text": ["the cat", "a dog"]})["scores"]
     assert ids.shape == (1, 8)
     np.testing.assert_allclose(scores.sum(axis=1), 1, atol=1e-6)
+
+
+@pytest.fixture(scope="module")
+def generator_run(tmp_path_factory):
+    """The folder of a run whose bundle searches for replies of 60 tokens."""
+    run = tmp_path_factory.mktemp("run")
+    save_language_model(run / "model", positions=96)
+    models.GenerationDefaults(60, num_beams=3).save(run / "model")
+    config = {"max_new_tokens": None, "num_beams": 3}
+    (run / "run.json").write_text(json.dumps({"config": config, "metrics": {}}))
+    return run
+
+
+@pytest.mark.parametrize(
+    ("flags", "wanted"),
+    [
+        ({}, {"max_new_tokens": 60, "beam": Beam(3)}),
+        pytest.param(
+            {"max_new_tokens": 5},
+            {"max_new_tokens": 5, "beam": Beam(3)},
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(
+            {"temperature": 0.5, "top_k": 4},
+            {"max_new_tokens": 60, "sampling": Sampling(temperature=0.5, top_k=4)},
+            marks=pytest.mark.slow,
+        ),
+    ],
+)
+def test_a_generators_run_is_exported_as_its_own_bundle_was(
+    exporting, generator_run, flags, wanted
+):
+    config = exporting.Config(str(generator_run), **flags)
+    served = exporting.causal_lm(config, exporting.source_of(config.model)).signatures
+    folder = generator_run / "model"
+    own = models.CausalLM.from_pretrained(folder).signatures(text.load(folder), **wanted)
+    prompts = {"text": tf.constant(["the cat", "who saw"])}
+    found, hoped = (
+        functions["serving_default"](**prompts)["text"].numpy().tolist()
+        for functions in (served, own)
+    )
+    assert found == hoped
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--top_p", "0.5"], "top_p 0.5 means nothing at temperature 0"),
+        (["--top_k", "7", "--temperature", "0"], "top_k 7 means nothing at temperature 0"),
+        (["--temperature", "1", "--num_beams", "2"], "num_beams 2 and temperature 1.0 exclude"),
+        (["--max_new_tokens", "0"], "max_new_tokens must be at least 1. Received: 0"),
+        (["--top_p", "1.5", "--temperature", "1"], "top_p must be above 0 and at most 1"),
+        (["--task", "embedding", "--num_beams", "2"], "--num_beams is for generation, and this"),
+    ],
+)
+def test_settings_of_generation_that_can_not_be_meant(exporting, generator_run, flags, message):
+    config = parse(exporting.Config, None, "x", ["--model", str(generator_run), *flags])
+    with pytest.raises(InputError, match=message):
+        exporting.main(config)
 
 
 def refused(recipe, *flags):

@@ -10,7 +10,7 @@ from transformers import GPT2Config
 
 from tfllm import text
 from tfllm.data.templates import DialogueTemplate, PairTemplate, Template, load_template
-from tfllm.models import CausalLM
+from tfllm.models import CausalLM, GenerationDefaults
 from tfllm.serving import Session
 
 NAME = "finetune_generator"
@@ -52,9 +52,7 @@ def test_texts_in_texts_out(recipe, tmp_path):
         " {tldr}",
     ]
     options = ["--metrics", "rouge", "exact_match", "perplexity", "--generated", 5]
-    done = recipe(
-        NAME, *files, *templates, *TINY, *options, "--max_new_tokens", 7, "--max_steps", 4
-    )
+    done = recipe(NAME, *files, *templates, *TINY, *options, "--max_steps", 4)
     metrics = done.record["metrics"]
     assert metrics["perplexity"] == pytest.approx(np.exp(metrics["loss"]))
     assert metrics["test_loss"] == pytest.approx(metrics["loss"], rel=1e-5)
@@ -75,9 +73,11 @@ def test_texts_in_texts_out(recipe, tmp_path):
     assert [line["reference"] for line in lines] == [example["tldr"] for example in examples]
     tokenizer = text.load(run_dir / "model")
     model = CausalLM.from_pretrained(run_dir / "model")
+    defaults = GenerationDefaults.load(run_dir / "model")
+    assert defaults == GenerationDefaults(5)  # four words and the end
     new = model.generate(
         tokenizer.tokenize(tf.constant([line["prompt"] for line in lines])),
-        max_new_tokens=7,
+        max_new_tokens=defaults.max_new_tokens,
         eos_id=tokenizer.eos_id,
     )
     texts = [t.decode().strip() for t in tokenizer.detokenize(new).numpy()]
@@ -109,6 +109,18 @@ def test_dialogues_with_adapters(recipe, tmp_path):
 
 
 @pytest.mark.slow
+def test_rows_are_packed_so_that_xla_compiles_once(recipe, tmp_path):
+    pairs = zip(sentences(1, 90), sentences(2, 90), strict=True)
+    write_lines(tmp_path / "a.jsonl", [{"source": a, "target": b} for a, b in pairs])
+    flags = ["--train", "a.jsonl", *TINY, "--max_steps", 3, "--dropout", 0]
+    plain, fast = (
+        recipe(NAME, *flags, "--run_dir", name, *more).record["metrics"]
+        for name, more in (("plain", []), ("fast", ["--xla"]))
+    )
+    assert fast["loss"] == pytest.approx(plain["loss"], rel=1e-4)
+
+
+@pytest.mark.slow
 def test_a_dry_run_with_what_tfllm_brings(recipe, tmp_path):
     done = recipe(NAME, *TINY, "--dry_run")
     assert done.record["metrics"]["train_examples"] > 2500
@@ -132,6 +144,8 @@ def test_a_dry_run_with_what_tfllm_brings(recipe, tmp_path):
         (["--best_metric", "bleu"], "--best_metric must be one of loss, exact_match, .*: bleu"),
         (["--max_new_tokens", 128], "--max_new_tokens must be at least 1 and below the 128 pos"),
         (["--vocabulary_size", 200], "--vocabulary_size is below 257"),
+        (["--sequence_length", 1], "--sequence_length must be at least 2. Received: 1"),
+        (["--prompt_template", "{seed} {x}"], "'seed' .* a bundle has a setting of that name"),
     ],
 )
 def test_what_can_not_be_done_is_said_in_one_line(recipe, tmp_path, flags, message):

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tensorflow as tf
 import tf_keras as keras
 from transformers import GPT2Config
 
@@ -212,6 +213,21 @@ class TestBundle:
         short = run.plain("saved", "--prompt", "the cat", "--max_new_tokens", 2)
         assert short == run.plain("nano", "--prompt", "the cat", "--max_new_tokens", 2)
 
+    def test_the_largest_seeds(self, run):
+        words = ("--prompt", "the cat", "--temperature", 2, "--seed", 2**31 - 2)
+        two = run("saved", *words, "--num_returned", 2).split("\n\n")
+        assert two[1] == run("saved", *words[:-1], 2**31 - 1)
+
+    def test_one_that_writes_no_text(self, run, tmp_path):
+        @tf.function(input_signature=[tf.TensorSpec([None], tf.string, "text")])
+        def classify(text):
+            return {"label": text, "score": tf.strings.length(text)}
+
+        module = tf.Module()
+        _saving.save({"serving_default": classify}, [module], tmp_path / "labels" / "1")
+        with pytest.raises(InputError, match=r"labels writes no text: .* gives label, score\. Ask"):
+            run.plain(tmp_path / "labels", "--prompt", "a")
+
     def test_what_it_does_not_know(self, run):
         with pytest.raises(InputError, match=r"--num_beams is nothing that .* takes max_new_to"):
             run("saved", "--prompt", "a", "--num_beams", 2)
@@ -235,6 +251,10 @@ class TestBundle:
         ("--num_beams 2 --num_returned 3", "--num_returned must be at most --num_beams 2"),
         ("--max_new_tokens 0", "--max_new_tokens must be at least 1"),
         ("--seed 2147483648", "--seed must be between 0"),
+        (
+            "--seed 2147483647 --num_returned 2 --temperature 1",
+            "--seed must be between 0 and 2³¹ − 2, one for each text",
+        ),
         ("--top_k 1 --stop", None),
     ],
 )

@@ -27,6 +27,7 @@ from tfllm.serving import (
     VersionStatus,
 )
 from tfllm.serving.client._batches import join_arrays
+from tfllm.serving.preview.predictor import Predictor
 
 ROOT = Path(__file__).parents[2]
 TEXTS = ["a", "", "今天🙂", 'q"\\\n\x00', "x" * 3000]
@@ -171,6 +172,42 @@ def test_grpc_takes_lists_and_arrays_and_gives_arrays(by_grpc):
         assert client.predict({"x": [[2.0]]}, label="stable")["y"].tolist() == [[3.0]]
 
 
+def test_grpc_asks_for_the_dtypes_of_lists_once(by_grpc, monkeypatch):
+    asked = []
+    metadata = Predictor.metadata
+
+    def counted(self, *arguments):
+        asked.append(arguments)
+        return metadata(self, *arguments)
+
+    monkeypatch.setattr(Predictor, "metadata", counted)
+    with by_grpc("several") as client:
+        for _ in range(3):
+            assert client.predict({"s": ["a"], "x": [[1, 2]]})["sum"].tolist() == [3]
+        assert asked == [("several", None, None)]
+        client.predict({"s": ["a"], "x": [[1, 2]]}, version=1)
+        assert asked[1:] == [("several", 1, None)]
+
+
+def test_grpc_notices_that_another_version_takes_other_lists(tmp_path):
+    def write(number, dtype):
+        inputs = {"x": (dtype, [None])}
+        write_model(tmp_path / f".{number}", inputs, lambda x: {"y": (tf.identity(x), [None])})
+        (tmp_path / f".{number}").rename(tmp_path / f"echo/{number}")
+
+    (tmp_path / "echo").mkdir()
+    write(1, tf.int32)
+    with running_preview(folder=tmp_path, poll_seconds=0.02) as server:
+        with GrpcClient(f"127.0.0.1:{server.grpc_port}", "echo") as client:
+            assert client.predict({"x": [1, 2]})["y"].dtype == np.int32
+            with pytest.raises(RequestRefusedError, match="expects int32"):
+                client.predict({"x": ["a"]})
+            for number, dtype, value in ((2, tf.int64, 7), (3, tf.string, b"a")):
+                write(number, dtype)
+                client.wait_until_ready(30, version=number)
+                assert client.predict({"x": [value]})["y"].tolist() == [value]
+
+
 def test_answers_larger_than_grpcs_own_limit(by_grpc):
     with by_grpc("large") as client:
         assert client.predict({"n": [2000]})["y"].shape == (2000, 1024)
@@ -271,6 +308,13 @@ def test_a_silent_server_is_given_up(moody):
         with Client(f"127.0.0.1:{silent.getsockname()[1]}", "any", timeout=0.2) as client:
             with pytest.raises(ServerTimeoutError):
                 client.predict(["a"])
+
+
+@pytest.mark.parametrize("kind", [Client, AsyncClient, GrpcClient])
+@pytest.mark.parametrize("size", [0, -1])
+def test_batches_of_no_row(kind, size):
+    with pytest.raises(InputError, match=f"max_batch_size must be at least 1.* {size}$"):
+        kind("127.0.0.1:1", "any", max_batch_size=size)
 
 
 @pytest.mark.parametrize("address", ["", "http://", "ftp://a:1", "a:b", "a:0"])

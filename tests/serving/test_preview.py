@@ -128,12 +128,38 @@ def test_a_broken_version_leaves_the_old_one_serving(bundles):
         wait_for(lambda: states(server.rest_port).get(2) == "AVAILABLE")
 
 
+def test_a_version_that_failed_is_tried_again(bundles, caplog):
+    """Its files came late: its folder was never away, and it is served all the same."""
+    caplog.set_level("INFO", logger="tfllm.serving.preview")
+    retries = {"load_retries": 2, "load_retry_seconds": 0.3}
+    with running_preview(folder=bundles, poll_seconds=0.05, **retries) as server:
+        (bundles / "adder/2").mkdir()
+        wait_for(lambda: states(server.rest_port).get(2) == "END")
+        write_adder(bundles / "late", 2.0)
+        for path in (bundles / "late").iterdir():
+            path.rename(bundles / "adder/2" / path.name)
+        wait_for(lambda: states(server.rest_port).get(2) == "AVAILABLE")
+        _, _, body = ask(server.rest_port, "GET", "/v1/models/adder/versions/2")
+        assert json.loads(body)["model_version_status"][0]["status"]["error_code"] == "OK"
+        (bundles / "adder/3").mkdir()
+        wait_for(lambda: "(not tried again)" in caplog.text)
+    tries = [line for line in caplog.messages if line.startswith("can't load version 3 ")]
+    assert ["tried again in 0.3 s" in line for line in tries] == [True, True, False]
+
+
 def test_the_newest_going_away_gives_the_one_before(bundles):
     write_adder(bundles / "adder/7", 7.0)
     with running_preview(folder=bundles, poll_seconds=0.05) as server:
         assert predict(server.rest_port, [[0.0, 0.0]]) == [[7.0, 7.0]]
         shutil.rmtree(bundles / "adder/7")
         wait_for(lambda: predict(server.rest_port, [[0.0, 0.0]]) == [[1.0, 1.0]])
+        # One that was served before, and let go of, comes back as well.
+        write_adder(bundles / ".8", 8.0)
+        os.rename(bundles / ".8", bundles / "adder/8")
+        wait_for(lambda: states(server.rest_port) == {8: "AVAILABLE", 1: "END"})
+        shutil.rmtree(bundles / "adder/8")
+        wait_for(lambda: states(server.rest_port) == {1: "AVAILABLE"})
+        assert predict(server.rest_port, [[0.0, 0.0]]) == [[1.0, 1.0]]
         write_adder(bundles / ".other", 5.0)
         (bundles / "other").mkdir()
         os.rename(bundles / ".other", bundles / "other/1")
@@ -157,6 +183,73 @@ def test_a_configuration_file_gives_policies_and_labels(bundles):
             assert predict(server.rest_port, [[0.0, 0.0]], path) == [[wanted, wanted]]
         status, _, body = ask(server.rest_port, "POST", "/v1/models/sum/versions/2:predict", b"{}")
         assert status == 404 and b"Servable not found for request: Specific(sum, 2)" in body
+
+
+def test_a_version_asked_for_comes_back_when_it_is_asked_for_again(bundles):
+    config = bundles / "models.config"
+
+    def configure(number):
+        (bundles / "new").write_text(
+            f"""model_config_list {{ config {{ name: "adder" base_path: "{bundles / "adder"}"
+            model_platform: "tensorflow"
+            model_version_policy {{ specific {{ versions: {number} }} }} }} }}"""
+        )
+        os.rename(bundles / "new", config)
+
+    write_adder(bundles / "adder/2", 2.0)
+    configure(1)
+    with running_preview(model_config_file=config, poll_seconds=0.05) as server:
+        port = server.rest_port
+        for number, wanted in ((2, {1: "END", 2: "AVAILABLE"}), (1, {1: "AVAILABLE", 2: "END"})):
+            configure(number)
+            wait_for(lambda wanted=wanted: states(port) == wanted)
+            assert predict(port, [[0.0, 0.0]]) == [[float(number)] * 2]
+
+
+def test_labels_move_to_versions_that_can_answer(bundles, caplog):
+    """As TF Serving has it with `--allow_version_labels_for_unavailable_models`."""
+    caplog.set_level("WARNING", logger="tfllm.serving.preview")
+    config = bundles / "models.config"
+
+    def configure(versions, **labels):
+        numbers = " ".join(f"versions: {number}" for number in versions)
+        lines = " ".join(
+            f'version_labels {{ key: "{label}" value: {n} }}' for label, n in labels.items()
+        )
+        (bundles / "new").write_text(
+            f"""model_config_list {{ config {{ name: "adder" base_path: "{bundles / "adder"}"
+            model_platform: "tensorflow" model_version_policy {{ specific {{ {numbers} }} }}
+            {lines} }} }}"""
+        )
+        os.rename(bundles / "new", config)
+
+    def labelled(port, label):
+        path = f"/v1/models/adder/labels/{label}:predict"
+        status, _, body = ask(port, "POST", path, '{"instances": [[0.0, 0.0]]}')
+        return json.loads(body)["predictions"][0][0] if status == 200 else (status, body.decode())
+
+    write_adder(bundles / "adder/2", 2.0)
+    configure([1], stable=1, canary=2)
+    with running_preview(model_config_file=config, poll_seconds=0.05) as server:
+        port = server.rest_port
+        assert labelled(port, "stable") == 1.0
+        status, body = labelled(port, "canary")
+        assert status == 404 and "Servable not found for request: Specific(adder, 2)" in body
+        assert caplog.messages == ["label 'canary' of adder: version 2 is not loaded"]
+        configure([1, 2], stable=2, canary=2)
+        wait_for(lambda: len(caplog.messages) > 1)
+        assert caplog.messages[1].startswith(
+            "Request to assign label to version 2 of model adder, which is not currently available"
+            " for inference: 'stable' stays at version 1"
+        )
+        assert (labelled(port, "stable"), 2 in states(port)) == (1.0, False)
+        # The version first, and then the label, once the version is there.
+        configure([1, 2], stable=1, canary=2)
+        wait_for(lambda: labelled(port, "canary") == 2.0)
+        configure([1, 2], stable=2, old=1)
+        wait_for(lambda: labelled(port, "stable") == 2.0)
+        assert (labelled(port, "old"), labelled(port, "canary")[0]) == (1.0, 400)
+    assert len(caplog.messages) == 2  # nothing is said at every poll
 
 
 @pytest.mark.parametrize(
@@ -401,15 +494,37 @@ def test_told_to_stop_it_finishes_what_it_has_begun(bundles, number):
     write_sleeper(bundles / "sleeper/1")
     with start(bundles, "--rest-port", 0, "--grpc_port", 0) as process:
         port = banner_port(process)
-        with ThreadPoolExecutor(1) as pool:
-            slow = pool.submit(predict, port, [1.0], "/v1/models/sleeper:predict")
-
-            time.sleep(0.2)  # the request is under way
+        body = b'{"instances": [1.0]}'
+        head = (
+            "POST /v1/models/sleeper:predict HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"
+            f"Content-Length: {len(body)}\r\nExpect: 100-continue\r\n\r\n"
+        )
+        with socket.create_connection(("127.0.0.1", port), 60) as connection:
+            connection.sendall(head.encode())
+            reply = connection.makefile("rb")
+            assert reply.readline().startswith(b"HTTP/1.1 100 ")  # the request is under way
             process.send_signal(number)
-            assert slow.result() == [1.0]
+            connection.sendall(body)
+            assert b'"predictions": [1.0\n' in reply.read()
         output, errors = process.communicate(timeout=60)
         assert process.returncode == 0, errors
     assert errors == ""
+
+
+def test_told_twice_to_stop_it_ends_without_a_word(bundles):
+    with start(bundles, "--rest-port", 0, "--grpc_port", 0) as process:
+        port = banner_port(process)
+        head = f"POST {PREDICT} HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n"
+        with socket.create_connection(("127.0.0.1", port), 60) as connection:
+            connection.sendall(f"{head}Expect: 100-continue\r\n\r\n".encode())
+            assert connection.recv(99).startswith(b"HTTP/1.1 100 ")  # it never sends its body
+            process.send_signal(signal.SIGINT)
+            assert any("Ctrl-C again ends at once" in line for line in process.stdout)
+            # What is said comes a moment before the signal's handler is let go of.
+            while process.poll() is None:
+                process.send_signal(signal.SIGINT)
+                time.sleep(0.02)
+        assert (process.returncode, process.stderr.read()) == (-signal.SIGINT, "")
 
 
 def test_the_banner_names_production_and_the_process_holds_no_tensorflow(bundles):
@@ -422,13 +537,17 @@ from tfllm.serving.preview.server import PreviewServer
 async def main():
     settings = PreviewSettings(folder=Path(sys.argv[1]), rest_port=0, grpc_port=0)
     async with PreviewServer(settings) as server:
-        print(_banner(settings, server.rest_port, server.grpc_port))
+        print(_banner(settings, server))
 asyncio.run(main())
 print("tensorflow" in sys.modules, any("pywrap" in name for name in sys.modules))
 """
+    card = bundles / "adder/README.md"
+    card.touch()
     done = subprocess.run(
         [sys.executable, "-c", code, bundles], cwd=ROOT, capture_output=True, text=True, check=True
     )
+    assert "/v1/models/adder:predict\ngRPC " in done.stdout
+    assert f"Requests to try: {card}\nCtrl-C" in done.stdout
     assert "production runs TensorFlow Serving" in done.stdout
     assert done.stdout.splitlines()[-1] == "False False"
 
@@ -447,6 +566,13 @@ def test_what_cant_be_served_is_said_in_one_line(tmp_path):
         (lambda folder: {"folder": folder / "missing"}, "can't read the folder of bundles"),
         (lambda folder: {}, "either a folder of bundles or --model_config_file"),
         (lambda folder: {"folder": folder, "workers": 0}, "--workers must be above 0"),
+        (lambda folder: {"folder": folder, "load_retries": -1}, "--load_retries must be at least"),
+        (lambda folder: {"folder": folder, "rest_port": 99999}, "--rest_port must be from 0, any"),
+        (lambda folder: {"folder": folder, "grpc_port": -1}, "--grpc_port must be from 0, any"),
+        (lambda folder: {"folder": folder, "max_request_bytes": -1}, "bytes must be from 1 to 2"),
+        (lambda folder: {"folder": folder, "max_request_bytes": 2**31}, "bytes must be from 1"),
+        (lambda folder: {"folder": folder, "shutdown_seconds": -1}, "seconds must be at least 0"),
+        (lambda folder: {"folder": folder, "timeout_seconds": float("nan")}, "must be above 0"),
         (lambda folder: {"folder": _broken(folder)}, "holds no saved_model.pb"),
     ],
 )
@@ -489,3 +615,37 @@ def test_a_body_that_does_not_come_is_given_up(bundles):
             head = f"POST {PREDICT} HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{{"
             connection.sendall(head.encode())
             assert connection.recv(4096).startswith(b"HTTP/1.1 504")
+
+
+def test_versions_that_were_let_go_of_hold_no_memory(bundles):
+    """TensorFlow keeps the memory of two versions for the next ones, and never more."""
+
+    def own_megabytes(process):
+        status = Path(f"/proc/{process.pid}/status").read_text()
+        return int(re.search(r"RssAnon:\s+(\d+)", status)[1]) / 1024
+
+    class Large(tf.Module):
+        def __init__(self):
+            super().__init__()
+            self.weights = tf.Variable(tf.ones([4 * 2**20]))  # 16 MiB
+
+        @tf.function(input_signature=[tf.TensorSpec([None], tf.float32, "x")])
+        def serve(self, x):
+            return {"y": x + tf.reduce_sum(self.weights)}
+
+    model = Large()
+    signatures = {"serving_default": model.serve}
+    tf.saved_model.save(model, str(bundles / ".large"), signatures=signatures)
+    with start(bundles, "--rest_port", 0, "--grpc_port", 0, "--poll_seconds", 0.02) as process:
+        port = banner_port(process)
+        sizes = []
+        for number in range(2, 22):
+            shutil.copytree(bundles / ".large", bundles / ".next", copy_function=os.link)
+            os.rename(bundles / ".next", bundles / f"adder/{number}")
+            wait_for(lambda n=number: states(port).get(n) == "AVAILABLE")
+            wait_for(lambda n=number: states(port).get(n - 1, "END") == "END")
+            shutil.rmtree(bundles / f"adder/{number - 1}")
+            sizes.append(own_megabytes(process))
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=60)
+    assert sizes[-1] - sizes[4] < 16, sizes  # less than one version in fifteen swaps

@@ -73,6 +73,9 @@ def test_doubles_are_within_an_ulp_of_what_was_sent(value):
         (b"[1e+]", "Miss exponent in number. at offset: 4"),
         (b"[1e309]", "Number too big to be stored in double. at offset: 1"),
         (b"[" + b"9" * 400 + b"]", "Number too big to be stored in double. at offset: 1"),
+        (b"[" + b"9" * 5000 + b"]", "Number too big to be stored in double. at offset: 1"),
+        (b"[-1" + b"0" * 5000 + b"]", "Number too big to be stored in double. at offset: 1"),
+        (b"[1e" + b"9" * 5000 + b"]", "Number too big to be stored in double. at offset: 1"),
         (b"[trux]", "Invalid value. at offset: 4"),
         (b"[Na]", "Invalid value. at offset: 3"),
         (b"[Infinit]", "Invalid value. at offset: 8"),
@@ -102,6 +105,8 @@ def test_what_rapidjson_lets_pass():
     assert math.isnan(parse_json(b"-NaN"))
     assert type(parse_json(b"18446744073709551615")) is int
     assert type(parse_json(b"18446744073709551616")) is float
+    assert parse_json(b"[1e" + b"0" * 5000 + b"5, 1e-" + b"9" * 5000 + b"]") == [1e5, 0.0]
+    assert parse_json(b"1e-" + b"0" * 5000 + b"2") == 0.01
     assert type(parse_json(b"-9223372036854775809")) is float
     doubled = parse_json(b'{"a": 1, "a": 2}')
     assert doubled.get(b"a") == 1

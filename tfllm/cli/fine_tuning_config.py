@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Literal, TypedDict
+from typing import ClassVar, Literal, TypedDict
 
 from tfllm.cli.common_config import CommonConfig, ScheduleName, require
 
@@ -21,7 +21,13 @@ class Sizes(TypedDict):
 
 @dataclasses.dataclass(frozen=True)
 class FineTuningConfig(CommonConfig):
-    """The flags of recipes that put a head on a backbone, beside those of all recipes."""
+    """The flags of recipes that put a head on a backbone, beside those of all recipes.
+
+    Attributes:
+        rows_are_packed: whether all rows of the recipe have one length.
+    """
+
+    rows_are_packed: ClassVar[bool] = False
 
     epochs: int | None = None
     """Passes over the training data. Default: 3 with --pretrained, 10 from scratch."""
@@ -61,8 +67,8 @@ class FineTuningConfig(CommonConfig):
         require(0 <= self.dropout < 1, "dropout", self.dropout, rule)
         rule = "must be at least 100"
         require(self.vocabulary_size >= 100, "vocabulary_size", self.vocabulary_size, rule)
-        rule = "is for pretraining: rows of tasks differ in length, and each length is compiled"
-        require(not self.xla, "xla", self.xla, rule)
+        rule = "is for packed rows: those of this task differ in length, and each is compiled"
+        require(not self.xla or self.rows_are_packed, "xla", self.xla, rule)
         both = bool(self.pretrained and self.tokenizer)
         rule = "is for a model from scratch, and --pretrained brings its own"
         require(not both, "tokenizer", self.tokenizer, rule)

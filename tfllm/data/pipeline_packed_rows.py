@@ -14,6 +14,9 @@ from tfllm.data.step_dataset import Batch
 
 __all__ = ["PackedRows"]
 
+# Tokens that are looked at together.
+_STRETCH = 1 << 20
+
 
 class PackedRows(StepBatches):
     """Examples of a `CompletionEncoder` packed into rows, as batches for a causal language model.
@@ -82,9 +85,22 @@ class PackedRows(StepBatches):
     @property
     def longest_completion(self) -> int:
         """Tokens of the longest completion, its end included."""
-        learnt = np.array(self.store.values("weights"), np.int64)
-        is_last = (learnt == 0) | (self.store.values("targets") == self._end_id)
-        is_last[self.store.offsets("weights")[1:] - 1] = True
+        ends = self.store.offsets("weights")
+        longest, row = 0, 0
+        # A stretch of whole rows at a time: no completion goes on in the next row.
+        while row < len(ends) - 1:
+            stop = int(np.searchsorted(ends, ends[row] + _STRETCH, "right")) - 1
+            stop = max(stop, row + 1)
+            longest = max(longest, self._longest_within(ends[row : stop + 1]))
+            row = stop
+        return longest
+
+    def _longest_within(self, ends: np.ndarray) -> int:
+        """The same of neighbouring rows, `<int64>[rows + 1]` where they begin and end."""
+        tokens = slice(int(ends[0]), int(ends[-1]))
+        learnt = np.array(self.store.values("weights")[tokens], np.int64)
+        is_last = (learnt == 0) | (self.store.values("targets")[tokens] == self._end_id)
+        is_last[(ends[1:] - ends[0] - 1)[np.diff(ends) > 0]] = True
         total = np.cumsum(learnt)[is_last]
         return int(np.diff(total, prepend=0).max(initial=0))
 

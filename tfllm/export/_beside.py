@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,6 +10,9 @@ from pathlib import Path
 __all__ = ["MARK", "publish_beside", "stage_beside"]
 
 MARK = "Written by tfllm with each export; delete this line and the file is yours."
+
+
+_LOG = logging.getLogger(__name__)
 
 
 def stage_beside(staging: Path, texts: Mapping[str, str]) -> None:
@@ -28,11 +32,22 @@ def stage_beside(staging: Path, texts: Mapping[str, str]) -> None:
 
 
 def publish_beside(staging: Path, folder: Path) -> None:
-    """Rename them into the bundle's folder, but for those that a person has made their own."""
+    """Rename them into the bundle's folder, but for those that a person has made their own.
+
+    The version is published by then: a file that can't be replaced is warned of.
+    """
     for path in sorted(staging.iterdir()):
         target = folder / path.name
-        if not target.exists() or _is_ours(target):
-            path.rename(target)
+        try:
+            if not target.exists() or _is_ours(target):
+                path.rename(target)
+        except OSError as error:
+            _LOG.warning(
+                "the version is published, but %s beside it can't be replaced and is the old one: "
+                "%s. Mend that, and the next export writes it",
+                target,
+                error.strerror,
+            )
 
 
 def _is_ours(path: Path) -> bool:

@@ -89,7 +89,16 @@ def check_fresh(
 def _specs(function: tf.types.experimental.GenericFunction) -> list[tf.TensorSpec]:
     """List the inputs in the order of the function's parameters, with a signature's names."""
     positional, named = function.get_concrete_function().structured_input_signature
-    return [*positional, *named.values()]
+    # TensorFlow makes these names lower-case; those that were given are the bundle's.
+    given = getattr(function, "input_signature", None) or ()
+    names = [spec.name for spec in given] + [None] * len(positional)
+    return [
+        *(
+            tf.TensorSpec(spec.shape, spec.dtype, name or spec.name)
+            for spec, name in zip(positional, names, strict=False)
+        ),
+        *named.values(),
+    ]
 
 
 def _columns(

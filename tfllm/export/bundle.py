@@ -169,9 +169,10 @@ def export_bundle(
                 loaded = (1 if storage == "float32" else 2) * byte_counts.get("variables", 0)
                 stage_beside(beside, {"README.md": text, **_server_files(name, loaded)})
             version = _publish(staging, folder, number)
-            if card is not None:
-                publish_beside(beside, folder)
-            _remove_old(folder, number, keep)
+        # From here on a failure can only be warned of.
+        if card is not None:
+            publish_beside(beside, folder)
+        _remove_old(folder, number, keep)
     _LOG.info(
         "%s: %.1f MB, loads in %.1f s, gate %.1f s",
         version,
@@ -346,8 +347,18 @@ def _publish(staging: Path, folder: Path, number: int) -> Path:
     """Give the staged version its number, in one step that a server can't see half of."""
     version = folder / str(number)
     os.rename(staging, version)
-    _fsync(folder)
+    with _warning_of(version, "is published, but may not outlast a power cut"):
+        _fsync(folder)
     return version
+
+
+@contextlib.contextmanager
+def _warning_of(path: Path, what: str) -> Iterator[None]:
+    """Go on after a failure of what is done once the version is there."""
+    try:
+        yield
+    except OSError as error:
+        _LOG.warning("%s %s: %s", path, what, error.strerror)
 
 
 def _remove_old(folder: Path, newest: int, keep: int | None) -> None:
@@ -364,5 +375,8 @@ def _remove_old(folder: Path, newest: int, keep: int | None) -> None:
     ]
     for path in older[: max(0, len(older) - (keep - 1))]:
         hidden = folder / f"{_STAGING}{uuid.uuid4().hex}"
-        path.rename(hidden)
-        shutil.rmtree(hidden, ignore_errors=True)
+        with _warning_of(
+            path, "should go, now that there is a newer version, but can't be removed"
+        ):
+            path.rename(hidden)
+            shutil.rmtree(hidden, ignore_errors=True)

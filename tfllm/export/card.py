@@ -25,13 +25,14 @@ class Card:
     Attributes:
         task: in words: `"text classification"`.
         labels: names of the classes, if it has some.
-        metrics: what was measured, as `run.json` holds it.
+        metrics: what was measured, as `run.json` holds it; None for what is no number, such as
+            the F1 of a class that nobody named.
         notes: more lines of Markdown: the data, its licence, what the model is not for.
     """
 
     task: str = ""
     labels: Sequence[str] = ()
-    metrics: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    metrics: Mapping[str, float | None] = dataclasses.field(default_factory=dict)
     notes: str = ""
 
 
@@ -77,11 +78,15 @@ def _labels(labels: Sequence[str]) -> str:
     return f"## Labels\n\n{shown}" + (f"\n- … and {more} more" if more > 0 else "")
 
 
-def _metrics(metrics: Mapping[str, float]) -> str:
+def _metrics(metrics: Mapping[str, float | None]) -> str:
     if not metrics:
         return ""
-    rows = "\n".join(f"| {_one_line(key)} | {value:.6g} |" for key, value in metrics.items())
+    rows = "\n".join(f"| {_one_line(key)} | {_number(value)} |" for key, value in metrics.items())
     return f"## Measured\n\n| what | |\n|---|---|\n{rows}"
+
+
+def _number(value: float | None) -> str:
+    return "not defined" if value is None else f"{value:.6g}"
 
 
 def _examples(name: str, examples: Mapping[str, Any]) -> list[str]:

@@ -78,15 +78,11 @@ def kubernetes_file(name: str, loaded_bytes: int) -> str:
         loaded_bytes: memory that one loaded version's weights take. Two are loaded while a new
             version takes over.
     """
+    return f"{_deployment(name, loaded_bytes)}---\n{_service(_label(name))}"
+
+
+def _deployment(name: str, loaded_bytes: int) -> str:
     label = _label(name)
-    mebibytes = 2 * -(-loaded_bytes // 2**20) + 1024
-    flags = _listed(_flags(name), 12)
-    probe = f"""\
-            exec:
-              command:
-                - bash
-                - -c
-                - {_yaml(_probe(name))}"""
     return f"""\
 # The claim {label}-models holds this folder as {name}/.
 apiVersion: apps/v1
@@ -108,37 +104,56 @@ spec:
     spec:
       terminationGracePeriodSeconds: 60
       containers:
+{_container(name, loaded_bytes)}
+      volumes:
+        - name: models
+          persistentVolumeClaim: {{claimName: {label}-models, readOnly: true}}
+"""
+
+
+def _container(name: str, loaded_bytes: int) -> str:
+    mebibytes = 2 * -(-loaded_bytes // 2**20) + 1024
+    return f"""\
         - name: serving
           image: tensorflow/serving:{SERVER}
           # The server itself, not the image's script, so that it gets the signal to stop.
           command: [tensorflow_model_server]
           args:
-{flags}
+{_listed(_flags(name), 12)}
           ports:
             - {{name: grpc, containerPort: {GRPC_PORT}}}
             - {{name: rest, containerPort: {REST_PORT}}}
           resources:
             requests: {{cpu: "2", memory: {mebibytes}Mi}}
             limits: {{memory: {2 * mebibytes}Mi}}
+{_probes(name)}
+          volumeMounts:
+            - {{name: models, mountPath: /models, readOnly: true}}"""
+
+
+def _probes(name: str) -> str:
+    return f"""\
           # Its ports open once a version is available.
           startupProbe:
             tcpSocket: {{port: rest}}
             periodSeconds: 5
             failureThreshold: 120
           readinessProbe:
-{probe}
+            exec:
+              command:
+                - bash
+                - -c
+                - {_yaml(_probe(name))}
             periodSeconds: 10
             timeoutSeconds: 5
           livenessProbe:
             tcpSocket: {{port: grpc}}
             periodSeconds: 20
-            failureThreshold: 3
-          volumeMounts:
-            - {{name: models, mountPath: /models, readOnly: true}}
-      volumes:
-        - name: models
-          persistentVolumeClaim: {{claimName: {label}-models, readOnly: true}}
----
+            failureThreshold: 3"""
+
+
+def _service(label: str) -> str:
+    return f"""\
 apiVersion: v1
 kind: Service
 metadata:

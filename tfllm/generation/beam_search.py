@@ -13,7 +13,7 @@ from tfllm.generation.loop import Settings, blank_history, read_chosen, ready_se
 from tfllm.generation.prompts import Prompts, ready_prompts
 from tfllm.generation.row_settings import per_row
 from tfllm.generation.rules import Rules
-from tfllm.generation.ruling import apply_rules
+from tfllm.generation.ruling import RuleTensors, apply_rules
 from tfllm.generation.stop_bytes import StopBytes
 from tfllm.generation.stop_strings import StopStrings
 
@@ -111,7 +111,8 @@ def beam_search(
     """Look for each row's best continuations, as transformers' beam search does.
 
     Every step takes the best `2 · num_beams` ways to go on. Those that end and are among the first
-    `num_beams` of them are finished; the best `num_beams` others go on. Prompts are read once. A
+    `num_beams` of them are finished; the best `num_beams` others go on. A hypothesis after which
+    the rules allow no word ends there, as if a certain end token had come. Prompts are read once. A
     row's result does not depend on its neighbours.
 
     Args:
@@ -228,9 +229,15 @@ def _step(search: _Search, state: _State, logits: tf.Tensor, cache: Any) -> _Sta
 
 def _candidates(search: _Search, state: _State, logits: tf.Tensor) -> _Candidates:
     likelihoods = tf.nn.log_softmax(logits)
-    likelihoods = _ruled(search, state, likelihoods)
     words, beams = tf.shape(logits)[1], search.beam.num_beams
     batch = tf.shape(state.searching)[0]
+    stuck: tf.Tensor | None = None
+    if search.settings.rules is not None:
+        likelihoods = _ruled(search, search.settings.rules, state, likelihoods)
+        stuck = tf.reduce_all(tf.math.is_inf(likelihoods), axis=1)
+        # Where no word is allowed, one candidate stands for the end, as if it were sure.
+        end = stuck[:, None] & (tf.range(words) == 0)
+        likelihoods = tf.where(end, 0.0, likelihoods)
     scores = tf.reshape(likelihoods, [batch, beams, words]) + state.running.scores[:, :, None]
     # What is forbidden is no worse than nothing at all.
     scores = tf.reshape(tf.maximum(scores, _NOTHING), [batch, beams * words])
@@ -244,6 +251,10 @@ def _candidates(search: _Search, state: _State, logits: tf.Tensor) -> _Candidate
     if search.settings.eos_id is not None:
         hits |= ids == search.settings.eos_id
         lengths -= tf.cast(ids == search.settings.eos_id, tf.int32)
+    if stuck is not None:
+        ended = tf.gather(tf.reshape(stuck, [batch, beams]), origins, batch_dims=1)
+        hits |= ended
+        lengths = tf.where(ended, state.count, lengths)
     tails = state.running.tails
     if search.settings.stop is not None:
         stopped, tails = _follow(search.settings.stop, tf.gather(tails, origins, batch_dims=1), ids)
@@ -251,17 +262,15 @@ def _candidates(search: _Search, state: _State, logits: tf.Tensor) -> _Candidate
     return _Candidates(_Running(tokens, scores, origins, tails), hits, lengths)
 
 
-def _ruled(search: _Search, state: _State, likelihoods: tf.Tensor) -> tf.Tensor:
+def _ruled(search: _Search, rules: RuleTensors, state: _State, likelihoods: tf.Tensor) -> tf.Tensor:
     settings = search.settings
-    if settings.rules is None:
-        return likelihoods
     history: tf.Tensor = ()
     if settings.look_back:
         new = state.running.tokens
         new = tf.reshape(new, [-1, tf.shape(new)[2]])
         history = tf.concat([blank_history(search.beamed)[:, : search.beamed.width], new], axis=1)
     width = search.beamed.width
-    return apply_rules(settings.rules, likelihoods, history, width, state.count, settings.eos_id)
+    return apply_rules(rules, likelihoods, history, width, state.count, settings.eos_id)
 
 
 def _follow(stop: StopBytes, tails: tf.Tensor, ids: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
@@ -300,6 +309,7 @@ def _still_searching(search: _Search, state: _State) -> tf.Tensor:
     """`<bool>[batch]`: whether the best hypothesis may yet become better than a finished one."""
     full = tf.reduce_all(state.finished.real, axis=1)
     searching = state.searching & (state.count < search.prompts.budget)
+    searching &= state.running.scores[:, 0] > _NOTHING / 2  # else nothing goes on
     if search.beam.early_stopping is True:
         return searching & ~full
     length = tf.fill(tf.shape(search.length_penalty), tf.cast(state.count, tf.float32))

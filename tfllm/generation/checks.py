@@ -14,13 +14,17 @@ import tensorflow as tf
 
 from tfllm.errors import InputError
 from tfllm.generation.beam import Beam
+from tfllm.generation.id_rows import id_rows
 from tfllm.generation.rules import Rules
 from tfllm.generation.sampling import Sampling
+from tfllm.generation.stop_strings import StopStrings
 
 __all__ = [
     "check_beam",
     "check_budget",
+    "check_ids",
     "check_one_mode",
+    "check_rows",
     "check_rules",
     "check_sampling",
     "check_words",
@@ -39,7 +43,7 @@ def check_sampling(sampling: Sampling | None) -> None:
     _check_numbers("top_k", sampling.top_k, least=0, whole=True)
     _check_numbers("top_p", sampling.top_p, least=0.0, most=1.0)
     _check_numbers("min_p", sampling.min_p, least=0.0, most=1.0)
-    _check_numbers("seed", sampling.seed, whole=True)
+    _check_numbers("seed", sampling.seed, whole=True, bits=64)
 
 
 def check_rules(rules: Rules | None, max_new_tokens: int | tf.Tensor) -> None:
@@ -110,6 +114,73 @@ def check_budget(max_new_tokens: int | tf.Tensor) -> None:
     _check_numbers("max_new_tokens", max_new_tokens, least=0, whole=True)
 
 
+def check_rows(
+    rows: int,
+    max_new_tokens: int | tf.Tensor,
+    sampling: Sampling | None = None,
+    rules: Rules | None = None,
+    beam: Beam | None = None,
+    stop: StopStrings | None = None,
+) -> None:
+    """Refuse settings that are given for each row, and for another number of them.
+
+    Args:
+        rows: of the batch.
+        max_new_tokens: see `decode`, and `beam_search` for the rest.
+        sampling: see there.
+        rules: see there; `bad_words` are for all rows.
+        beam: see there.
+        stop: see there.
+
+    Raises:
+        InputError: naming the setting.
+    """
+    settings: dict[str, Any] = {"max_new_tokens": max_new_tokens}
+    for chosen in (sampling, rules):
+        settings |= {} if chosen is None else chosen._asdict()
+    settings.pop("bad_words", None)  # for all rows
+    prefixes = len(_id_rows(settings.pop("forced_prefix", None)))
+    if beam is not None:
+        settings["length_penalty"] = beam.length_penalty
+    lengths = {name: _length(setting) for name, setting in settings.items()}
+    lengths["forced_prefix"] = prefixes or None
+    if stop is not None and len(np.shape(stop.stops)) == 2:
+        lengths["stop"] = _length(stop.stops)
+    for name, length in lengths.items():
+        if length not in (None, 1, rows):
+            raise InputError(
+                f"{name} must be one for all rows, or one for each of the {rows}. "
+                f"Received: {length}"
+            )
+
+
+def _length(setting: Any) -> int | None:
+    """For how many rows a setting is given; None for all, or where that is known only later."""
+    if tf.is_symbolic_tensor(setting) or not np.ndim(setting):
+        return None
+    return len(setting)
+
+
+def check_ids(input_ids: tf.RaggedTensor, words: int) -> None:
+    """Refuse prompts with ids that the model has no word for; on a GPU they would read as zeros.
+
+    Args:
+        input_ids: `<int>[rows, (positions)]`.
+        words: of the model.
+
+    Raises:
+        InputError: naming the prompt and the id.
+    """
+    ids = input_ids.flat_values.numpy()
+    strange = np.flatnonzero((ids < 0) | (ids >= words))
+    if len(strange):
+        row = int(np.searchsorted(input_ids.row_splits.numpy(), strange[0], "right")) - 1
+        raise InputError(
+            f"prompt {row} must be of the model's {words} words, 0 to {words - 1}. Received: "
+            f"{ids[strange[0]]}"
+        )
+
+
 def check_words(
     words: int | None, eos_id: int | tf.Tensor | None, rules: Rules | None = None
 ) -> None:
@@ -126,7 +197,7 @@ def check_words(
     if words is None:
         return
     ids: list[tuple[str, int]] = []
-    if eos_id is not None and (known := _known(eos_id)) is not None:
+    if eos_id is not None and (known := _known(eos_id, "eos_id")) is not None:
         ids += [("eos_id", int(i)) for i in known]
     if rules is not None:
         for name in ("bad_words", "forced_prefix"):
@@ -146,21 +217,24 @@ def _check_numbers(
     most: float = np.inf,
     above: float = -np.inf,
     whole: bool = False,
+    bits: int = 32,
 ) -> None:
-    numbers = _known(setting)
+    numbers = _known(setting, name)
     if numbers is None:
         return
+    rule = _range(least, most, above, whole)
     # Written so that what is no number fails.
     right = np.isfinite(numbers) & (numbers >= least) & (numbers <= most) & (numbers > above)
     if whole:
         right &= numbers == np.floor(numbers)
+        if right.all():
+            right = (numbers < 2 ** (bits - 1)) & (numbers >= -(2 ** (bits - 1)))
+            rule = f"a whole number of {bits} bits, below 2 to the {bits - 1}"
     if right.all():
         return
     row = int(np.argmin(right))
     where = f" in row {row}" if len(numbers) > 1 else ""
-    raise InputError(
-        f"{name} must be {_range(least, most, above, whole)}. Received: {numbers[row]}{where}"
-    )
+    raise InputError(f"{name} must be {rule}. Received: {numbers[row]}{where}")
 
 
 def _range(least: float, most: float, above: float, whole: bool) -> str:
@@ -172,13 +246,15 @@ def _range(least: float, most: float, above: float, whole: bool) -> str:
     return f"{kind} above {above:g}" if above > -np.inf else f"{kind}, and finite"
 
 
-def _known(setting: Any) -> np.ndarray | None:
+def _known(setting: Any, name: str) -> np.ndarray | None:
     """The numbers of a setting, `[rows or 1]`; None where they are known only in the graph."""
     if tf.is_symbolic_tensor(setting):
         return None
     numbers = np.atleast_1d(np.asarray(setting))
-    if numbers.dtype.kind not in "fiu":
-        raise InputError(f"settings of decoding must be numbers. Received: {setting!r}")
+    if numbers.dtype.kind not in "fiu" or numbers.ndim > 1:
+        raise InputError(
+            f"{name} must be a number, or a number for each row. Received: {setting!r}"
+        )
     return numbers
 
 
@@ -186,6 +262,9 @@ def _id_rows(ids: Any) -> Sequence[Sequence[int]]:
     """The rows of `[n, (ids)]`, as far as they are known; a flat list is one row."""
     if ids is None or tf.is_symbolic_tensor(getattr(ids, "flat_values", ids)):
         return []
-    rows = ids.to_list() if isinstance(ids, tf.RaggedTensor) else ids
-    rows = rows.numpy().tolist() if tf.is_tensor(rows) else list(rows)
-    return [[*row] for row in rows] if rows and hasattr(rows[0], "__len__") else [rows]
+    if isinstance(
+        ids, Sequence
+    ):  # of any length, so that the rest of the checks names what is wrong
+        rows = list(ids)
+        return [[*row] for row in rows] if not rows or hasattr(rows[0], "__len__") else [rows]
+    return id_rows(ids).to_list()

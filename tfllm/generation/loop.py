@@ -8,10 +8,9 @@ import tensorflow as tf
 
 from tfllm.generation.decodable import Decodable
 from tfllm.generation.prompts import Prompts
-from tfllm.generation.row_settings import asked, per_row
 from tfllm.generation.rules import Rules
 from tfllm.generation.ruling import RuleTensors, apply_rules, ready_rules
-from tfllm.generation.sampling import Sampling, choose_next
+from tfllm.generation.sampling import Sampling, choose_next, ready_sampling
 from tfllm.generation.stop_bytes import StopBytes
 from tfllm.generation.stop_strings import StopStrings
 
@@ -79,26 +78,12 @@ def ready_settings(
     rows: tf.Tensor,
 ) -> Settings:
     """Make tensors of what was asked for, and leave out what changes nothing."""
-    if sampling is not None:
-        sampling = Sampling(
-            temperature=per_row(sampling.temperature, tf.float32, rows),
-            seed=per_row(sampling.seed, tf.int64, rows),
-            top_k=_if_asked(sampling.top_k, 0, tf.int32, rows),
-            top_p=_if_asked(sampling.top_p, 1, tf.float32, rows),
-            min_p=_if_asked(sampling.min_p, 0, tf.float32, rows),
-        )
     return Settings(
-        sampling=sampling,
+        sampling=ready_sampling(sampling, rows),
         rules=ready_rules(rules, rows),
         stop=None if stop is None else stop.ready(),
         eos_id=None if eos_id is None else tf.cast(eos_id, tf.int32),
     )
-
-
-def _if_asked(
-    setting: float | tf.Tensor, neutral: int, dtype: tf.DType, rows: tf.Tensor
-) -> int | tf.Tensor:
-    return per_row(setting, dtype, rows) if asked(setting, neutral) else neutral
 
 
 def begin(prompts: Prompts, settings: Settings, logits: tf.Tensor, cache: Any) -> State:

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import tensorflow as tf
 
 from tfllm.errors import InputError
+from tfllm.generation.id_rows import id_rows
 
 __all__ = ["Prompts", "left_padded", "ready_prompts"]
 
@@ -57,7 +58,7 @@ def ready_prompts(
         InputError: if a row is empty, or a prompt and its new tokens exceed the model's positions;
             in a graph an InvalidArgumentError.
     """
-    ids = _ragged(input_ids)
+    ids = id_rows(input_ids)
     lengths = tf.cast(ids.row_lengths(), tf.int32)
     rows = tf.shape(lengths)[0]
     budget = tf.broadcast_to(tf.cast(max_new_tokens, tf.int32), [rows])
@@ -91,15 +92,6 @@ def left_padded(ids: tf.RaggedTensor) -> tuple[tf.Tensor, tf.Tensor]:
     real = source >= 0
     moved = tf.gather(dense, tf.maximum(source, 0), batch_dims=1)
     return tf.where(real, moved, 0), tf.cast(real, tf.int32)
-
-
-def _ragged(ids: tf.Tensor | tf.RaggedTensor) -> tf.RaggedTensor:
-    if not isinstance(ids, tf.RaggedTensor):
-        ids = tf.convert_to_tensor(ids)
-        # `from_tensor` of no rows can't be turned back into a tensor.
-        rows, width = tf.unstack(tf.shape(ids))
-        ids = tf.RaggedTensor.from_row_lengths(tf.reshape(ids, [-1]), tf.fill([rows], width))
-    return tf.cast(ids, tf.int32)
 
 
 def _last(ids: tf.RaggedTensor, room: tf.Tensor) -> tuple[tf.RaggedTensor, tf.Tensor]:

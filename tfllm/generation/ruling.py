@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-from tfllm.generation.row_settings import asked, per_row
+from tfllm.generation.id_rows import id_rows
+from tfllm.generation.row_settings import if_asked
 from tfllm.generation.rules import Rules
 
 __all__ = ["RuleTensors", "apply_rules", "ready_rules"]
@@ -47,8 +48,8 @@ def ready_rules(rules: Rules | None, rows: tf.Tensor) -> RuleTensors | None:
         return None
 
     def number(name: str, dtype: tf.DType, neutral: float) -> tf.Tensor | None:
-        setting = getattr(rules, name)
-        return per_row(setting, dtype, rows) if asked(setting, neutral) else None
+        setting = if_asked(getattr(rules, name), neutral, dtype, rows)
+        return setting if tf.is_tensor(setting) else None
 
     tensors = RuleTensors(
         repetition_penalty=number("repetition_penalty", tf.float32, 1.0),
@@ -191,7 +192,7 @@ def _words(logits: tf.Tensor) -> tf.Tensor:
 def _bad_words(sequences: Any) -> tf.Tensor | None:
     if sequences is None:
         return None
-    ragged = _ragged(sequences)
+    ragged = id_rows(sequences)
     # Reversed and back, so that the padding is on the left; one place at least.
     dense = ragged[:, ::-1].to_tensor(_NONE)
     return tf.pad(
@@ -200,25 +201,8 @@ def _bad_words(sequences: Any) -> tf.Tensor | None:
 
 
 def _forced_prefix(ids: Any, rows: tf.Tensor) -> tf.Tensor | None:
-    if ids is None:
+    if ids is None or isinstance(ids, Sequence) and not ids:
         return None
-    ragged = _ragged(ids)
+    ragged = id_rows(ids)
     dense = tf.pad(ragged.to_tensor(_NONE), [[0, 0], [0, 1]], constant_values=_NONE)
     return tf.broadcast_to(dense, [rows, tf.shape(dense)[1]])
-
-
-def _ragged(ids: Any) -> tf.RaggedTensor:
-    """`<int32>[n, (ids)]` from lists, dense or ragged tensors; a flat list is one row."""
-    if isinstance(ids, tf.RaggedTensor):
-        return tf.cast(ids, tf.int32)
-    if tf.is_tensor(ids):
-        ids = tf.cast(ids, tf.int32)
-        ids = ids[None] if ids.shape.rank == 1 else ids
-        width = tf.shape(ids)[1]
-        return tf.RaggedTensor.from_row_lengths(
-            tf.reshape(ids, [-1]), tf.fill([tf.shape(ids)[0]], width), validate=False
-        )
-    rows = list(ids)
-    if not rows or not hasattr(rows[0], "__len__"):
-        rows = [rows]
-    return tf.ragged.constant([list(row) for row in rows], ragged_rank=1, dtype=tf.int32)

@@ -7,9 +7,9 @@ from typing import NamedTuple
 import tensorflow as tf
 
 from tfllm.generation.filters import lowest_kept
-from tfllm.generation.row_settings import per_row
+from tfllm.generation.row_settings import if_asked, per_row
 
-__all__ = ["Sampling", "choose_next", "shares_of"]
+__all__ = ["Sampling", "choose_next", "ready_sampling", "shares_of"]
 
 
 # Logits divided by less would overflow; there is no chance left in them anyway.
@@ -42,6 +42,19 @@ class Sampling(NamedTuple):
     top_p: float | tf.Tensor = 1.0
     seed: int | tf.Tensor = 0
     min_p: float | tf.Tensor = 0.0
+
+
+def ready_sampling(sampling: Sampling | None, rows: tf.Tensor) -> Sampling | None:
+    """Make tensors `[batch]` of what was asked for; the rest stays a number."""
+    if sampling is None:
+        return None
+    return Sampling(
+        temperature=per_row(sampling.temperature, tf.float32, rows),
+        seed=per_row(sampling.seed, tf.int64, rows),
+        top_k=if_asked(sampling.top_k, 0, tf.int32, rows),
+        top_p=if_asked(sampling.top_p, 1, tf.float32, rows),
+        min_p=if_asked(sampling.min_p, 0, tf.float32, rows),
+    )
 
 
 def choose_next(logits: tf.Tensor, sampling: Sampling | None, step: tf.Tensor) -> tf.Tensor:

@@ -14,6 +14,7 @@ from transformers import GPT2Config, TFGPT2Model
 from tfllm.errors import InputError
 from tfllm.generation.beam import Beam
 from tfllm.generation.checks import check_one_mode
+from tfllm.generation.id_rows import id_rows
 from tfllm.generation.rules import Rules
 from tfllm.generation.sampling import Sampling
 from tfllm.generation.stop_strings import StopStrings
@@ -23,8 +24,8 @@ from tfllm.models import checkpoint_files, gpt2, gpt2_weights
 from tfllm.models.embedding_rows import embedding_rows
 from tfllm.models.generation_functions import GenerationFunctions
 from tfllm.models.generation_prompts import (
-    as_ragged,
     begun_ids,
+    check_prompts,
     check_request,
     is_texts,
     prompt_ids,
@@ -304,8 +305,8 @@ class CausalLM(SummedLossModel):
         """Give the functions that a bundle serves, text in and text out.
 
         A prompt that leaves no room for its new tokens loses its beginning; an empty one begins
-        with the tokenizer's start token. The reply is the continuation alone, and the same
-        whatever prompts are beside it.
+        with the tokenizer's start token, and where it has none, is refused. The reply is the
+        continuation alone, and the same whatever prompts are beside it.
 
         Args:
             tokenizer: a `tfllm.text.Tokenizer` of this model's vocabulary.
@@ -355,11 +356,10 @@ class CausalLM(SummedLossModel):
             text: tf.Tensor,
             new_tokens: int | tf.Tensor,
             sampling: Sampling | None,
-            stops: tf.Tensor | None = None,
+            stop: StopStrings | None = None,
             beam: Beam | None = None,
         ) -> dict[str, tf.Tensor]:
             prompts = _fitting_prompts(tokenizer, text, room)
-            stop = None if stops is None else StopStrings(words, stops)
             request = GenerationRequest(
                 prompts, new_tokens, sampling, beam=beam, stop=stop, eos_id=tokenizer.eos_id
             )
@@ -369,6 +369,11 @@ class CausalLM(SummedLossModel):
         def serving_default(text: tf.Tensor) -> dict[str, tf.Tensor]:
             return complete(text, most, sampling, beam=beam)
 
+        def as_asked(
+            text: tf.Tensor, new_tokens: tf.Tensor, chance: Sampling, stop: StopStrings | None
+        ) -> dict[str, tf.Tensor]:
+            return complete(text, tf.clip_by_value(new_tokens, 0, most), chance, stop)
+
         asked = [
             _rows(tf.string, "text"),
             _rows(tf.int32, "max_new_tokens"),
@@ -377,9 +382,9 @@ class CausalLM(SummedLossModel):
             _rows(tf.float32, "top_p"),
             _rows(tf.int32, "seed"),
         ]
-        if words is not None:
-            asked.append(tf.TensorSpec([None, None], tf.string, name="stop"))
 
+        # Two forms, because an input that may be left out would be one of the signature all the
+        # same.
         @tf.function(input_signature=asked, autograph=False)
         def generate(
             text: tf.Tensor,
@@ -388,11 +393,24 @@ class CausalLM(SummedLossModel):
             top_k: tf.Tensor,
             top_p: tf.Tensor,
             seed: tf.Tensor,
-            stop: tf.Tensor | None = None,
         ) -> dict[str, tf.Tensor]:
-            new_tokens = tf.clip_by_value(max_new_tokens, 0, most)
+            return as_asked(text, max_new_tokens, Sampling(temperature, top_k, top_p, seed), None)
+
+        @tf.function(
+            input_signature=[*asked, tf.TensorSpec([None, None], tf.string, name="stop")],
+            autograph=False,
+        )
+        def generate_with_stops(
+            text: tf.Tensor,
+            max_new_tokens: tf.Tensor,
+            temperature: tf.Tensor,
+            top_k: tf.Tensor,
+            top_p: tf.Tensor,
+            seed: tf.Tensor,
+            stop: tf.Tensor,
+        ) -> dict[str, tf.Tensor]:
             chance = Sampling(temperature, top_k, top_p, seed)
-            return complete(text, new_tokens, chance, stop)
+            return as_asked(text, max_new_tokens, chance, StopStrings(words, stop))
 
         @tf.function(input_signature=[_rows(tf.string, "text")], autograph=False)
         def score(text: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -423,14 +441,22 @@ class CausalLM(SummedLossModel):
 
         return {
             "serving_default": serving_default,
-            "generate": generate,
+            "generate": generate if words is None else generate_with_stops,
             "score": score,
             "tokenize": tokenize,
             "tokens": tokens,
         }
 
-    def probes(self) -> dict[str, dict[str, list[Any]]]:
-        """Give example requests for the signatures that take more than text."""
+    def probes(self, tokenizer: Any = None) -> dict[str, dict[str, list[Any]]]:
+        """Give example requests for the signatures that take more than text.
+
+        Where a prompt without tokens can't be answered, none is among them; the default signature
+        then has requests here too.
+
+        Args:
+            tokenizer: as in `signatures`; None for one whose words are bytes and which has a start
+                token.
+        """
         texts: list[str | bytes] = [
             "",
             "a",
@@ -439,19 +465,30 @@ class CausalLM(SummedLossModel):
             b"\xff\x00",
             "b " * 500,
         ]
+        rows = [[1, 2, 3, -1], [0, -1, -1, -1], [-1, -1, -1, -1]]
+        prompts = {"text": texts}
+        default = {}
+        if tokenizer is not None and tokenizer.bos_id is None:
+            lengths = tokenizer.tokenize(tf.constant(texts)).row_lengths().numpy()
+            prompts = {"text": [text for text, n in zip(texts, lengths, strict=True) if n]}
+            default = {"serving_default": prompts}
+            del rows[-1]
+        generate: dict[str, list[Any]] = {
+            **prompts,
+            "max_new_tokens": [1, 8, 4, 0],
+            "temperature": [0.0, 1.0, 0.5, 1e-40],
+            "top_k": [0, 5],
+            "top_p": [1.0, 0.9, 0.3],
+            "seed": [7, 0, 123456],
+        }
+        if tokenizer is None or getattr(tokenizer, "word_bytes", None) is not None:
+            generate["stop"] = [["e", ""], ["", ""], ["a b", "\n"]]
         return {
-            "generate": {
-                "text": texts,
-                "max_new_tokens": [1, 8, 4, 0],
-                "temperature": [0.0, 1.0, 0.5, 1e-40],
-                "top_k": [0, 5],
-                "top_p": [1.0, 0.9, 0.3],
-                "seed": [7, 0, 123456],
-                "stop": [["e", ""], ["", ""], ["a b", "\n"]],
-            },
+            **default,
+            "generate": generate,
             "score": {"text": texts},
             "tokenize": {"text": texts},
-            "tokens": {"input_ids": [[1, 2, 3, -1], [0, -1, -1, -1], [-1, -1, -1, -1]]},
+            "tokens": {"input_ids": rows},
         }
 
     @property
@@ -476,9 +513,15 @@ class CausalLM(SummedLossModel):
         visible: tf.Tensor,
         cache: list[gpt2.KeyValues],
         column: tf.Tensor,
+        transposed: gpt2.Transposed | None = None,
     ) -> tuple[tf.Tensor, list[gpt2.KeyValues]]:
-        """Run one more token of each row (see `generation.decode.Decodable`)."""
-        hidden, cache = gpt2.decode_step(self.backbone, token, position, visible, cache, column)
+        """Run one more token of each row (see `generation.decode.Decodable`).
+
+        With `gpt2.transposed_projections` the same, sooner where there are several rows.
+        """
+        hidden, cache = gpt2.decode_step(
+            self.backbone, token, position, visible, cache, column, transposed
+        )
         return self._next_logits(hidden[:, -1]), cache
 
     def generate(
@@ -575,7 +618,8 @@ class CausalLM(SummedLossModel):
         request = GenerationRequest(
             ids, max_new_tokens, sampling, rules, None, found, eos_id, slide
         )
-        check_request(request, self.config.vocab_size, self.max_positions)
+        # The settings themselves are checked by `stream`.
+        check_prompts(request, self.config.vocab_size, self.max_positions)
         settings = request._asdict()
         del settings["beam"]
         steps = stream(self, **settings, functions=self._functions().stream)
@@ -596,10 +640,10 @@ class CausalLM(SummedLossModel):
         Raises:
             InputError: if a text has more tokens than the backbone has positions.
         """
-        if is_texts(texts):
+        if is_texts(texts, tokenizer):
             ids = begun_ids(required(tokenizer), texts)
         else:
-            ids = as_ragged(texts)
+            ids = id_rows(texts)
         rows = [np.asarray(row, np.int32) for row in ids.to_list()]
         for i, row in enumerate(rows):
             if len(row) > self.max_positions:
@@ -651,9 +695,9 @@ class CausalLM(SummedLossModel):
         """Ids of prompts, the end token, and whether they are texts."""
         if eos_id is None and tokenizer is not None:
             eos_id = tokenizer.eos_id
-        if is_texts(prompts):
+        if is_texts(prompts, tokenizer):
             return prompt_ids(required(tokenizer), prompts), eos_id, True
-        return as_ragged(prompts), eos_id, always
+        return id_rows(prompts), eos_id, always
 
     def _functions(self) -> GenerationFunctions:
         """The functions traced so far, if they still go through this model's layers."""

@@ -12,6 +12,8 @@ from tfllm.errors import InputError
 from tfllm.generation.checks import (
     check_beam,
     check_budget,
+    check_ids,
+    check_rows,
     check_rules,
     check_sampling,
     check_words,
@@ -20,8 +22,8 @@ from tfllm.generation.stop_strings import StopStrings
 from tfllm.models.generation_request import GenerationRequest
 
 __all__ = [
-    "as_ragged",
     "begun_ids",
+    "check_prompts",
     "check_request",
     "is_texts",
     "prompt_ids",
@@ -33,13 +35,16 @@ __all__ = [
 ]
 
 
-def is_texts(prompts: Any) -> bool:
-    """Whether these are texts and not ids. One text alone is refused."""
+def is_texts(prompts: Any, tokenizer: Any = None) -> bool:
+    """Whether these are texts and not ids. One text alone is refused.
+
+    An empty list is one of texts where there is a tokenizer.
+    """
     if isinstance(prompts, str | bytes):
         raise InputError(f"give a list of texts. Received one text: {prompts[:40]!r}")
     if hasattr(prompts, "dtype"):
         return tf.as_dtype(prompts.dtype) == tf.string
-    return len(prompts) > 0 and isinstance(prompts[0], str | bytes)
+    return isinstance(prompts[0], str | bytes) if len(prompts) else tokenizer is not None
 
 
 def required(tokenizer: Any) -> Any:
@@ -88,19 +93,6 @@ def _prefixed(ids: tf.RaggedTensor, start: int, where: tf.Tensor) -> tf.RaggedTe
     return tf.concat([starts, ids], axis=1)
 
 
-def as_ragged(ids: Any) -> tf.RaggedTensor:
-    """Make `<int32>[batch, (positions)]` of rows of ids, ragged or dense."""
-    if isinstance(ids, tf.RaggedTensor):
-        return tf.cast(ids, tf.int32)
-    if not hasattr(ids, "dtype"):
-        rows = [list(row) for row in ids]
-        return tf.ragged.constant(rows, tf.int32, ragged_rank=1)
-    ids = tf.cast(ids, tf.int32)
-    # `from_tensor` of no rows can't be turned back into a tensor.
-    rows, width = tf.unstack(tf.shape(ids))
-    return tf.RaggedTensor.from_row_lengths(tf.reshape(ids, [-1]), tf.fill([rows], width))
-
-
 def word_bytes(tokenizer: Any) -> tf.Tensor:
     """The bytes of each word, `<string>[words]`."""
     words = getattr(required(tokenizer), "word_bytes", None)
@@ -127,19 +119,37 @@ def check_request(request: GenerationRequest, words: int, positions: int) -> Non
     """Refuse in eager Python what can't be meant.
 
     Args:
-        request: with ids as `as_ragged` gives them.
+        request: with ids as `id_rows` gives them.
         words: of the model.
         positions: of the model.
 
     Raises:
         InputError: naming the setting or the prompt, and what was received.
     """
-    check_budget(request.max_new_tokens)
     check_sampling(request.sampling)
     check_rules(request.rules, request.max_new_tokens)
     if request.beam is not None:
         check_beam(request.beam)
     check_words(words, request.eos_id, request.rules)
+    check_prompts(request, words, positions)
+
+
+def check_prompts(request: GenerationRequest, words: int, positions: int) -> None:
+    """Refuse prompts that the model can't read, and settings for other rows than theirs.
+
+    Args:
+        request: with ids as `id_rows` gives them.
+        words: of the model.
+        positions: of the model.
+
+    Raises:
+        InputError: naming the prompt, or the setting, and what was received.
+    """
+    check_budget(request.max_new_tokens)
+    rows = int(request.input_ids.nrows())
+    budget = request.max_new_tokens
+    check_rows(rows, budget, request.sampling, request.rules, request.beam, request.stop)
+    check_ids(request.input_ids, words)
     _check_lengths(request, positions)
 
 
@@ -170,7 +180,8 @@ def text_of(tokenizer: Any, ids: tf.RaggedTensor, stop: StopStrings | None) -> A
     texts = tokenizer.detokenize(flat) if stop is None else _cut(flat, stop)
     if several:
         rows = tf.cast(ids.nrows(), tf.int32)
-        texts = tf.reshape(texts, [rows, -1])
+        # A beam's number is known: of no rows it could not be told.
+        texts = tf.reshape(texts, [rows, ids.shape[1] or -1])
     if not tf.executing_eagerly():
         return texts
     if several:

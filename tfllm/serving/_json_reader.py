@@ -34,6 +34,8 @@ _ESCAPES = dict(zip(b'"\\/bfnrt', b'"\\/\b\f\n\r\t', strict=True))
 _LITERALS = {b"n"[0]: (b"null", None), b"t"[0]: (b"true", True), b"f"[0]: (b"false", False)}
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
+_EXPONENT_DIGITS = 12  # what is longer, and cut to so many, is still beyond every double
+
 _TOO_BIG = "Number too big to be stored in double."
 _INVALID = "Invalid value."
 _SURROGATE = "The surrogate pair in string is invalid."
@@ -261,7 +263,8 @@ class _Reader:
         if fraction is None and exponent is None:
             if whole is None:
                 return special
-            if int(digits) <= (2**63 if negative else 2**64 - 1):
+            # Python doesn't read thousands of digits, and no 64-bit integer has more than 20.
+            if len(digits) <= 20 and int(digits) <= (2**63 if negative else 2**64 - 1):
                 return int(whole.group())
         double = _double(digits, fraction or b"", exponent or b"0", negative)
         if double is None:
@@ -314,10 +317,16 @@ def _double(whole: bytes, fraction: bytes, exponent: bytes, negative: bool) -> f
     if significand is None:
         return None
     significand, places = _with_fraction(significand, fraction, max(len(whole) - 1, 0), is_big)
-    shift = int(exponent)
+    shift = _exponent(exponent)
     if len(exponent) > 1 and shift > 308 + places:
         return None
     return _scaled(significand, shift - places)
+
+
+def _exponent(text: bytes) -> int:
+    """Read an exponent; one that is beyond every double stays so when it is cut short."""
+    number = int(text.removeprefix(b"-").lstrip(b"0")[:_EXPONENT_DIGITS] or b"0")
+    return -number if text.startswith(b"-") else number
 
 
 def _whole_significand(whole: bytes, negative: bool) -> tuple[float | None, bool]:

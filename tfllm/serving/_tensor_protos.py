@@ -10,7 +10,12 @@ import numpy as np
 from tfllm.serving._protos import tensor_pb2
 from tfllm.serving._tensors import DTYPES
 
-__all__ = ["array_of", "proto_of"]
+__all__ = ["array_of", "filled_bytes", "proto_of"]
+
+_POINTER_BYTES = 8  # of a string in an object array
+_TSTRING_BYTES = 24  # of a string in a TensorFlow tensor, beside its characters
+_MOST_AXES = 254  # of a TensorFlow tensor
+_CHUNK = 65_536  # values moved at once; in between, other threads have their turn
 
 _NUMBERS = {name: number for number, name in DTYPES.items()}
 
@@ -51,8 +56,29 @@ def proto_of(array: np.ndarray) -> Any:
     flat = array.ravel()
     if _FIELDS[name] == "half_val":
         flat = flat.view(np.uint16)
-    getattr(proto, _FIELDS[name]).extend(flat.tolist())
+    field = getattr(proto, _FIELDS[name])
+    for start in range(0, flat.size, _CHUNK):
+        field.extend(flat[start : start + _CHUNK].tolist())
     return proto
+
+
+def filled_bytes(proto: Any) -> int:
+    """Say how many bytes `array_of` fills in beyond the values that were sent.
+
+    A few bytes can ask for any number, so what comes from elsewhere is asked this first.
+
+    Raises:
+        ValueError: its shape, dtype and bytes don't fit each other.
+    """
+    name, shape = _dtype_and_shape(proto)
+    missing = math.prod(shape) - len(getattr(proto, _FIELDS[name]))
+    if proto.tensor_content and name != "string":
+        _check_content(proto, name, math.prod(shape))
+        return 0
+    if name != "string":
+        return max(missing, 0) * _numpy_dtype(name).itemsize
+    characters = len(proto.string_val[-1]) if proto.string_val else 0
+    return max(missing, 0) * (_POINTER_BYTES + _TSTRING_BYTES + characters)
 
 
 def array_of(proto: Any) -> np.ndarray:
@@ -63,37 +89,51 @@ def array_of(proto: Any) -> np.ndarray:
     Raises:
         ValueError: its shape, dtype and bytes don't fit each other.
     """
-    name = DTYPES.get(proto.dtype, "")
-    shape = tuple(dimension.size for dimension in proto.tensor_shape.dim)
-    if name not in _FIELDS or proto.tensor_shape.unknown_rank or min(shape, default=0) < 0:
-        raise ValueError("a TensorProto without a known dtype and shape")
-    if name == "string":
-        return _strings(list(proto.string_val), math.prod(shape)).reshape(shape)
-    if name == "bfloat16":
-        import ml_dtypes  # noqa: F401  # makes NumPy know the name
-    dtype = np.dtype(name)
+    name, shape = _dtype_and_shape(proto)
     count = math.prod(shape)
+    if name == "string":
+        return _filled(proto.string_val, np.dtype(object), count, b"").reshape(shape)
+    dtype = _numpy_dtype(name)
     if proto.tensor_content:
-        if len(proto.tensor_content) != count * dtype.itemsize:
-            raise ValueError("tensor_content is not as long as the shape says")
+        _check_content(proto, name, count)
         return np.frombuffer(proto.tensor_content, dtype).reshape(shape).copy()
     values = getattr(proto, _FIELDS[name])
     if _FIELDS[name] == "half_val":
-        return _filled(np.array(values, np.uint16), count).view(dtype).reshape(shape)
-    wide = np.array(values, np.int64) if _FIELDS[name] == "int_val" else np.array(values, dtype)
-    return _filled(wide.astype(dtype), count).reshape(shape)
+        return _filled(values, np.dtype(np.uint16), count).view(dtype).reshape(shape)
+    return _filled(values, dtype, count).reshape(shape)
 
 
-def _filled(values: np.ndarray, count: int) -> np.ndarray:
-    if len(values) >= count:
-        return values[:count]
-    if not len(values):
-        return np.zeros(count, values.dtype)
-    return np.concatenate([values, np.repeat(values[-1:], count - len(values))])
+def _dtype_and_shape(proto: Any) -> tuple[str, tuple[int, ...]]:
+    name = DTYPES.get(proto.dtype, "")
+    known = name in _FIELDS and not proto.tensor_shape.unknown_rank
+    if not known or len(proto.tensor_shape.dim) > _MOST_AXES:
+        raise ValueError("a TensorProto without a known dtype and shape")
+    shape = tuple(dimension.size for dimension in proto.tensor_shape.dim)
+    if min(shape, default=0) < 0:
+        raise ValueError("a TensorProto with a size below 0")
+    return name, shape
 
 
-def _strings(values: list[bytes], count: int) -> np.ndarray:
-    last = values[-1] if values else b""
-    strings = np.empty(count, dtype=object)
-    strings[:] = (values + [last] * (count - len(values)))[:count]
-    return strings
+def _numpy_dtype(name: str) -> np.dtype:
+    if name == "bfloat16":
+        import ml_dtypes  # noqa: F401  # makes NumPy know the name
+    return np.dtype(name)
+
+
+def _check_content(proto: Any, name: str, count: int) -> None:
+    if len(proto.tensor_content) != count * _numpy_dtype(name).itemsize:
+        raise ValueError("tensor_content is not as long as the shape says")
+
+
+def _filled(values: Any, dtype: np.dtype, count: int, empty: Any = 0) -> np.ndarray:
+    """Lay out the values of a message, then the last of them until there are enough."""
+    sent = min(len(values), count)
+    array = np.full(count, empty, dtype)
+    # The messages' `int_val` and `half_val` are wider than what they stand for.
+    wide = np.dtype(np.int64) if dtype.kind in "iu" and dtype.itemsize < 4 else dtype
+    for start in range(0, sent, _CHUNK):
+        chunk = values[start : min(start + _CHUNK, sent)]
+        array[start : start + len(chunk)] = np.array(chunk, wide).astype(dtype)
+    if 0 < sent < count:
+        array[sent:] = array[sent - 1]
+    return array

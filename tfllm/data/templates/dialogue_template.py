@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 __all__ = ["DialogueTemplate"]
 
 _CHOICES = ("all", "first", "last")
+# What TensorFlow strips: it leaves other scripts' spaces.
+_SPACES = " \t\n\r\v\f"
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,7 @@ class DialogueTemplate(ExampleTemplate):
     """
 
     kind: ClassVar[str] = "dialogue"
+    is_conversation: ClassVar[bool] = True
 
     turn: Template
     speaker: str = "last"
@@ -105,16 +108,33 @@ class DialogueTemplate(ExampleTemplate):
         return pieces
 
     def questions(self, example: Mapping[str, Any]) -> list[Question]:
-        """Ask for the last turn that is learnt, if anything stands before it."""
+        """Ask for the last turn that is learnt, if anything stands before it.
+
+        The prompt is what a bundle makes of the request: where the names don't follow its rule, it
+        differs from the row of the training in them.
+        """
         turns, names = _turns_of(example)
         learner = self._learner(names)
         learnt = [i for i, name in enumerate(names) if learner in (None, name)]
         if not learnt or not learnt[-1]:
             return []
         last = learnt[-1]
-        pieces = self.pieces({"turns": turns[: last + 1], "speakers": names[: last + 1]})
-        prompt = "".join(piece.text for piece in pieces[:-1])
-        return [Question(prompt, turns[last].strip(), "\n".join(turns[:last]))]
+        request = "\n".join(turns[:last])
+        return [Question(self._prompt_of(request), turns[last].strip(), request)]
+
+    def _prompt_of(self, request: str) -> str:
+        """Make a prompt of the turns so far, as `prompt_in_graph` does."""
+        lines = [line.strip(_SPACES) for line in request.split("\n")]
+        lines = [line for line in lines if line]
+        replies = len(lines) % 2
+        if self.speaker not in ("all", "last"):
+            replies = self._number_of_learner()
+        cues = [self._cue(name) for name in self.speakers]
+        turns = [
+            cues[(replies + back) % 2] + self._lead + line + self._tail
+            for back, line in zip(range(len(lines), 0, -1), lines, strict=True)
+        ]
+        return "".join(turns) + cues[replies]
 
     def prompt_in_graph(self, inputs: Mapping[str, tf.Tensor]) -> tf.Tensor:
         """Fill in the turns and tell the model that it is to speak; see the class."""

@@ -36,6 +36,12 @@ class ExampleTemplate(ABC):
     """
 
     kind: ClassVar[str]
+    is_conversation: ClassVar[bool] = False
+    """Whether a request is the turns of a conversation so far, one a line."""
+
+    def request_of(self, given: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Take a request's fields from one, or from an example of the training data."""
+        return given
 
     @property
     @abstractmethod

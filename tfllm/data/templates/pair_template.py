@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import keyword
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -15,6 +17,9 @@ if TYPE_CHECKING:
     import tensorflow as tf
 
 __all__ = ["PairTemplate"]
+
+# What the functions of a generator take besides a prompt.
+_TAKEN = frozenset({"max_new_tokens", "temperature", "top_k", "top_p", "seed", "stop"})
 
 
 @dataclass(frozen=True)
@@ -56,12 +61,28 @@ class PairTemplate(ExampleTemplate):
                 f"the completion template {self.completion.text!r}: it would be given away. Name "
                 "it in one of them"
             )
-        strange = [name for name in self.prompt.fields if not name.isidentifier()]
-        if strange and len(self.prompt.fields) > 1:
-            raise InputError(
-                f"the field {strange[0]!r} of the prompt template {self.prompt.text!r} would be "
-                "the name of a bundle's input, and that is letters, digits and '_'. Rename it"
-            )
+        if len(self.prompt.fields) > 1:
+            self._check_inputs()
+
+    def _check_inputs(self) -> None:
+        """Refuse fields that can't be inputs of a bundle, which are a function's parameters."""
+        seen: set[str] = set()
+        for name in self.prompt.fields:
+            reason = ""
+            if not re.fullmatch("[A-Za-z][A-Za-z0-9_]*", name):
+                reason = "that is letters of a to z, digits and '_', a letter first"
+            elif keyword.iskeyword(name) or name == "self":
+                reason = "Python has that word for itself"
+            elif name in _TAKEN:
+                reason = "a bundle has a setting of that name"
+            elif name.lower() in seen:
+                reason = "another field has that name but for capitals"
+            if reason:
+                raise InputError(
+                    f"the field {name!r} of the prompt template {self.prompt.text!r} would be the "
+                    f"name of a bundle's input, and {reason}. Rename it"
+                )
+            seen.add(name.lower())
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> PairTemplate:
@@ -82,6 +103,11 @@ class PairTemplate(ExampleTemplate):
     def inputs(self) -> tuple[str, ...]:
         """`text` for a prompt of one field, else the fields' names."""
         return ("text",) if len(self.prompt.fields) == 1 else self.prompt.fields
+
+    def request_of(self, given: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Give a single field as `text` too; see `ExampleTemplate`."""
+        (name, *others) = self.prompt.fields
+        return given if others or name not in given else {"text": given[name], **given}
 
     def pieces(self, example: Mapping[str, Any]) -> list[Piece]:
         """Give prompt and completion."""

@@ -31,6 +31,7 @@ def with_template_probes(
     probes: Mapping[str, Mapping[str, Sequence[Any]]],
     template: ExampleTemplate,
     texts: Sequence[str | bytes],
+    tokenizer: Any = None,
 ) -> dict[str, dict[str, Sequence[Any]]]:
     """Put a template's inputs into probes, see `tfllm.export.export_bundle`.
 
@@ -38,23 +39,39 @@ def with_template_probes(
         probes: of the functions before `with_template`.
         template: the same.
         texts: what the default signature is asked, for each input.
+        tokenizer: the functions'. Where it has no start token, requests whose prompt has no tokens
+            are left out: no model can answer them. None for one that has.
     """
-    everything = {"serving_default": {"text": texts}, **probes}
+    everything = {**probes, "serving_default": {"text": texts}}
     return {
         name: {
             key: rows
             for column, rows in columns.items()
             for key, rows in (
-                _turned(template.inputs, rows) if column == "text" else {column: rows}
+                _filled(template, rows, tokenizer) if column == "text" else {column: rows}
             ).items()
         }
         for name, columns in everything.items()
     }
 
 
-def _turned(inputs: Sequence[str], rows: Sequence[Any]) -> dict[str, list[Any]]:
+def _filled(
+    template: ExampleTemplate, rows: Sequence[Any], tokenizer: Any
+) -> dict[str, Sequence[Any]]:
     """The same rows for each input, begun elsewhere, so that a request's fields differ."""
-    return {name: [*rows[i:], *rows[:i]] for i, name in enumerate(inputs)}
+    turned: dict[str, Sequence[Any]] = {
+        name: [*rows[i:], *rows[:i]] for i, name in enumerate(template.inputs)
+    }
+    if tokenizer is None or tokenizer.bos_id is not None:
+        return turned
+    import tensorflow as tf
+
+    prompts = template.prompt_in_graph({key: tf.constant(row) for key, row in turned.items()})
+    lengths = tokenizer.tokenize(prompts).row_lengths().numpy()
+    return {
+        name: [value for value, length in zip(values, lengths, strict=True) if length]
+        for name, values in turned.items()
+    }
 
 
 def _templated(function: Any, template: ExampleTemplate) -> Any:

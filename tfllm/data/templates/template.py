@@ -16,8 +16,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Template"]
 
-_SHELL_ESCAPES = {r"\n": "\n", r"\t": "\t", r"\\": "\\"}
-
 
 @dataclass(frozen=True)
 class Template:
@@ -45,12 +43,11 @@ class Template:
 
     @classmethod
     def of_flag(cls, text: str, flag: str) -> Template:
-        r"""Make one of a flag's value, in which a shell leaves `\n`, `\t` and `\\` as they are.
+        """Make one of a flag's value.
 
         Raises:
             InputError: naming the flag.
         """
-        text = re.sub(r"\\[nt\\]", lambda found: _SHELL_ESCAPES[found[0]], text)
         try:
             return cls(text)
         except InputError as error:

@@ -9,7 +9,18 @@ import numpy as np
 
 from tfllm.errors import InputError
 
-__all__ = ["column_batches", "join_arrays", "join_columns", "row_batches"]
+__all__ = ["batch_size", "column_batches", "join_arrays", "join_columns", "row_batches"]
+
+
+def batch_size(size: int | None) -> int | None:
+    """Check a client's `max_batch_size`.
+
+    Raises:
+        InputError: no row would fit.
+    """
+    if size is not None and size < 1:
+        raise InputError(f"max_batch_size must be at least 1, or None: no limit. Received: {size}")
+    return size
 
 
 def row_batches(rows: Sequence[Any], size: int | None) -> list[Sequence[Any]]:

@@ -54,12 +54,12 @@ class AsyncClient:
             max_batch_size: rows of one request; more are sent in several, one after another.
 
         Raises:
-            InputError: the address is none.
+            InputError: the address is none, or `max_batch_size` is below 1.
         """
         self._server = _rest_messages.server_url(address)
         self._model = model
         self._retries = retries
-        self._max_batch_size = max_batch_size
+        self._max_batch_size = _batches.batch_size(max_batch_size)
         # As many connections as requests: a limit would only make them wait for each other here.
         self._http = httpx.AsyncClient(
             timeout=timeout, trust_env=False, limits=httpx.Limits(max_keepalive_connections=64)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping, Sequence
-from types import TracebackType
 from typing import Any
 
 import grpc
@@ -20,8 +18,8 @@ from tfllm.serving._protos import (
 )
 from tfllm.serving._tensor_protos import array_of, proto_of
 from tfllm.serving._tensors import DTYPES, as_array
-from tfllm.serving.client import _batches, _readiness
-from tfllm.serving.client._rest_messages import delays
+from tfllm.serving.client import _batches
+from tfllm.serving.client._blocking_client import BlockingClient
 from tfllm.serving.client.errors import (
     NotServedError,
     RequestRefusedError,
@@ -36,6 +34,9 @@ from tfllm.serving.errors import SessionError
 
 __all__ = ["GrpcClient"]
 
+_DEFAULT_SIGNATURE = "serving_default"
+_MOST_KEPT = 64  # signatures whose dtypes are remembered
+_Chosen = tuple[str, int | None, str | None]  # signature, version, label
 _OPTIONS = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
 _ERRORS: dict[str, type[ServingError]] = {
     "INVALID_ARGUMENT": RequestRefusedError,
@@ -48,7 +49,7 @@ _ERRORS: dict[str, type[ServingError]] = {
 }
 
 
-class GrpcClient:
+class GrpcClient(BlockingClient):
     """One model of one server, over gRPC: arrays in, arrays out, of any size.
 
     It may be used by several threads.
@@ -76,16 +77,20 @@ class GrpcClient:
             timeout: seconds that one try of a request may take.
             retries: further tries, where the server is too busy or nobody listens.
             max_batch_size: rows of one request; more are sent in several, one after another.
+
+        Raises:
+            InputError: the address is none, or `max_batch_size` is below 1.
         """
         if "://" in address or ":" not in address:
             raise InputError(f"a server's gRPC address is HOST:PORT. Received: {address!r}")
+        super().__init__(retries)
         self._model = model
         self._timeout = timeout
-        self._retries = retries
-        self._max_batch_size = max_batch_size
+        self._max_batch_size = _batches.batch_size(max_batch_size)
         self._channel = grpc.insecure_channel(address, options=_OPTIONS)
         self._prediction = prediction_service_pb2_grpc.PredictionServiceStub(self._channel)
         self._models = model_service_pb2_grpc.ModelServiceStub(self._channel)
+        self._dtypes: dict[_Chosen, dict[str, str]] = {}
 
     def predict(
         self,
@@ -100,7 +105,7 @@ class GrpcClient:
 
         Args:
             inputs: input → its rows: an array of the input's dtype, or (nested) lists. Strings may
-                be `str` or `bytes`. Lists of numbers cost one question for the dtype.
+                be `str` or `bytes`. A signature's first lists cost one question for its dtypes.
             signature: its name; None: `serving_default`.
             outputs: which outputs to compute; none named: all.
             version: which one; None: the newest.
@@ -112,12 +117,27 @@ class GrpcClient:
         Raises:
             ServingError: there was no answer; its kinds say why.
         """
-        arrays = self._arrays(inputs, signature, version, label)
+        chosen = (signature or _DEFAULT_SIGNATURE, version, label)
+        remembered = self._dtypes.get(chosen)
+        try:
+            return self._ask(inputs, chosen, outputs)
+        except NotServedError:
+            raise
+        except RequestRefusedError:
+            # Another version may answer now than the one whose dtypes are remembered.
+            if remembered is None or self._asked_dtypes(chosen) == remembered:
+                raise
+        return self._ask(inputs, chosen, outputs)
+
+    def _ask(
+        self, inputs: Mapping[str, Any], chosen: _Chosen, outputs: Sequence[str]
+    ) -> dict[str, np.ndarray]:
+        signature, version, label = chosen
         replies = []
-        for batch in _batches.column_batches(arrays, self._max_batch_size):
+        for batch in _batches.column_batches(self._arrays(inputs, chosen), self._max_batch_size):
             request = predict_pb2.PredictRequest(output_filter=outputs)
             self._fill(request.model_spec, version, label)
-            request.model_spec.signature_name = signature or ""
+            request.model_spec.signature_name = signature
             for name, array in batch.items():
                 request.inputs[name].CopyFrom(proto_of(array))
             reply = self._send(self._prediction.Predict, request)
@@ -127,26 +147,29 @@ class GrpcClient:
             for name in sorted(replies[0])
         }
 
-    def _arrays(
-        self,
-        inputs: Mapping[str, Any],
-        signature: str | None,
-        version: int | None,
-        label: str | None,
-    ) -> dict[str, np.ndarray]:
+    def _arrays(self, inputs: Mapping[str, Any], chosen: _Chosen) -> dict[str, np.ndarray]:
         """Make arrays of lists, which don't say their dtype: the server does."""
         if all(isinstance(value, np.ndarray) for value in inputs.values()):
             return {name: _sendable(value) for name, value in inputs.items()}
-        declared = self.metadata(version=version, label=label).get(signature or "serving_default")
+        dtypes = self._dtypes.get(chosen) or self._asked_dtypes(chosen)
         arrays = {}
         for name, value in inputs.items():
-            dtype = declared.inputs[name].dtype if declared and name in declared.inputs else 0
             try:
-                known = DTYPES.get(dtype, "string")
-                arrays[name] = as_array(value, known)
+                arrays[name] = as_array(value, dtypes.get(name, "string"))
             except SessionError as error:
                 raise RequestRefusedError(error.code, f'input "{name}" {error.message}') from error
         return arrays
+
+    def _asked_dtypes(self, chosen: _Chosen) -> dict[str, str]:
+        """Ask for the dtypes of a signature's inputs, and remember them; {}: there is no such."""
+        signature, version, label = chosen
+        declared = self.metadata(version=version, label=label).get(signature)
+        inputs = declared.inputs.items() if declared else ()
+        dtypes = {name: DTYPES.get(info.dtype, "string") for name, info in inputs}
+        if len(self._dtypes) >= _MOST_KEPT:
+            self._dtypes.clear()
+        self._dtypes[chosen] = dtypes
+        return dtypes
 
     def metadata(self, *, version: int | None = None, label: str | None = None) -> dict[str, Any]:
         """Give signature → its `SignatureDef`.
@@ -169,6 +192,9 @@ class GrpcClient:
         """
         return self._status(self._send, version)
 
+    def _status_once(self, version: int | None) -> list[VersionStatus]:
+        return self._status(self._send_once, version)
+
     def _status(self, send: Callable[..., Any], version: int | None) -> list[VersionStatus]:
         request = get_model_status_pb2.GetModelStatusRequest()
         self._fill(request.model_spec, version, None)
@@ -184,28 +210,6 @@ class GrpcClient:
             for entry in reply.model_version_status
         ]
 
-    def wait_until_ready(self, timeout: float = 60.0, *, version: int | None = None) -> None:
-        """Return as soon as the model, or that version of it, can answer.
-
-        Args:
-            timeout: seconds to wait at most, while nobody listens too.
-            version: which one; None: any.
-
-        Raises:
-            ServerTimeoutError: it was not ready in time.
-            ServerFailedError: it failed to load.
-        """
-        end = time.monotonic() + timeout
-        last: ServingError | None = None
-        while time.monotonic() < end:
-            try:
-                if _readiness.is_ready(self._status(self._send_once, version)):
-                    return
-            except (ServerUnreachableError, ServerBusyError, NotServedError) as error:
-                last = error
-            time.sleep(_readiness.POLL_SECONDS)
-        raise _readiness.never_ready(timeout, last)
-
     def _fill(self, spec: Any, version: int | None, label: str | None) -> None:
         if version is not None and label is not None:
             given = f"{version} and {label!r}"
@@ -217,12 +221,7 @@ class GrpcClient:
             spec.version_label = label
 
     def _send(self, call: Callable[..., Any], request: Any) -> Any:
-        for delay in delays(self._retries):
-            try:
-                return self._send_once(call, request)
-            except (ServerBusyError, ServerUnreachableError):
-                time.sleep(delay)
-        return self._send_once(call, request)
+        return self._retried(lambda: self._send_once(call, request))
 
     def _send_once(self, call: Callable[..., Any], request: Any) -> Any:
         try:
@@ -233,19 +232,6 @@ class GrpcClient:
     def close(self) -> None:
         """Close the connection."""
         self._channel.close()
-
-    def __enter__(self) -> GrpcClient:
-        """Give the client itself; leaving closes it."""
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        """Close the connection."""
-        self.close()
 
 
 def _sendable(array: np.ndarray) -> np.ndarray:

@@ -2,26 +2,19 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
-from types import TracebackType
 from typing import Any
 
 import httpx
 
-from tfllm.serving.client import _batches, _readiness, _rest_messages
-from tfllm.serving.client.errors import (
-    NotServedError,
-    ServerBusyError,
-    ServerUnreachableError,
-    ServingError,
-)
+from tfllm.serving.client import _batches, _rest_messages
+from tfllm.serving.client._blocking_client import BlockingClient
 from tfllm.serving.client.version_status import VersionStatus
 
 __all__ = ["Client"]
 
 
-class Client:
+class Client(BlockingClient):
     """One model of one server, over REST.
 
     It may be used by several threads. A request that the server is too busy for, or that finds
@@ -54,12 +47,12 @@ class Client:
             max_batch_size: rows of one request; more are sent in several, one after another.
 
         Raises:
-            InputError: the address is none.
+            InputError: the address is none, or `max_batch_size` is below 1.
         """
+        super().__init__(retries)
         self._server = _rest_messages.server_url(address)
         self._model = model
-        self._retries = retries
-        self._max_batch_size = max_batch_size
+        self._max_batch_size = _batches.batch_size(max_batch_size)
         self._http = httpx.Client(timeout=timeout, trust_env=False)
 
     def predict(
@@ -123,39 +116,15 @@ class Client:
     def _status_url(self, version: int | None) -> str:
         return _rest_messages.model_url(self._server, self._model, version, None)
 
-    def wait_until_ready(self, timeout: float = 60.0, *, version: int | None = None) -> None:
-        """Return as soon as the model, or that version of it, can answer.
-
-        Args:
-            timeout: seconds to wait at most, while nobody listens too.
-            version: which one; None: any.
-
-        Raises:
-            ServerTimeoutError: it was not ready in time.
-            ServerFailedError: it failed to load.
-        """
-        end = time.monotonic() + timeout
-        last: ServingError | None = None
-        while time.monotonic() < end:
-            try:
-                reply = self._send_once("GET", self._status_url(version), None)
-                if _readiness.is_ready(_rest_messages.read_statuses(reply)):
-                    return
-            except (ServerUnreachableError, ServerBusyError, NotServedError) as error:
-                last = error
-            time.sleep(_readiness.POLL_SECONDS)
-        raise _readiness.never_ready(timeout, last)
-
     def _post(self, url: str, key: str, value: Any, signature: str | None) -> Any:
         return self._send("POST", url, _rest_messages.predict_body(key, value, signature))
 
+    def _status_once(self, version: int | None) -> list[VersionStatus]:
+        reply = self._send_once("GET", self._status_url(version), None)
+        return _rest_messages.read_statuses(reply)
+
     def _send(self, method: str, url: str, body: bytes | None = None) -> Any:
-        for delay in _rest_messages.delays(self._retries):
-            try:
-                return self._send_once(method, url, body)
-            except (ServerBusyError, ServerUnreachableError):
-                time.sleep(delay)
-        return self._send_once(method, url, body)
+        return self._retried(lambda: self._send_once(method, url, body))
 
     def _send_once(self, method: str, url: str, body: bytes | None) -> Any:
         try:
@@ -166,16 +135,3 @@ class Client:
     def close(self) -> None:
         """Close the connections."""
         self._http.close()
-
-    def __enter__(self) -> Client:
-        """Give the client itself; leaving closes it."""
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        """Close the connections."""
-        self.close()

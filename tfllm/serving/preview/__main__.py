@@ -22,6 +22,8 @@ _HELP = {
     "enable_cors": "let web pages of other hosts call REST",
     "enable_metrics": "serve request counts at /monitoring/prometheus/metrics",
     "poll_seconds": "seconds between two looks for new versions",
+    "load_retries": "further tries of a version that failed to load",
+    "load_retry_seconds": "seconds between two of them",
     "timeout_seconds": "seconds that a request may take",
     "max_request_bytes": "bytes of one request",
     "max_waiting": "requests that may wait for a worker; the next one gets 503",

@@ -141,20 +141,18 @@ class Batcher:
 
     async def _answer(self, batch: list[_Task]) -> None:
         loop = asyncio.get_running_loop()
-        # A task that timed out has let go of its lease; its neighbours hold the same version.
-        with batch[0].version.lease():
-            try:
+        stopped = SessionError("CANCELLED", "the server was stopped before there was an answer")
+        answers: list[Arrays | Exception] = [stopped] * len(batch)
+        try:
+            # A task that timed out has let go of its lease; its neighbours hold the same version.
+            with batch[0].version.lease():
                 answers = await loop.run_in_executor(self._threads, _run_batch, batch)
-            finally:
-                self._busy -= 1
-        for task, answer in zip(batch, answers, strict=True):
-            if task.answer.done():
-                continue
-            if isinstance(answer, Exception):
-                task.answer.set_exception(answer)
-            else:
-                task.answer.set_result(answer)
-        self._start()
+        except Exception as error:  # it belongs to whoever waits for the answers
+            answers = [error] * len(batch)
+        finally:
+            self._busy -= 1
+            _deliver(batch, answers)
+            self._start()
 
     async def close(self) -> None:
         """Finish what runs and stop the threads."""
@@ -163,12 +161,22 @@ class Batcher:
         self._threads.shutdown()
 
 
+def _deliver(batch: list[_Task], answers: list[Arrays | Exception]) -> None:
+    for task, answer in zip(batch, answers, strict=True):
+        if task.answer.done():
+            continue
+        if isinstance(answer, Exception):
+            task.answer.set_exception(answer)
+        else:
+            task.answer.set_result(answer)
+
+
 def _run_batch(batch: list[_Task]) -> list[Arrays | Exception]:
     """Compute a batch in one go, or one by one where that fails."""
     if len(batch) > 1:
         try:
             return list(_together(batch))
-        except SessionError:
+        except Exception:  # too much memory for all at once, say: each is tried by itself
             pass
     return [_alone(task) for task in batch]
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 
 from tfllm.errors import InputError
@@ -23,16 +24,29 @@ class Catalog:
 
     A new version is loaded and warmed up whole before the one it replaces is let go of, and that
     one is freed when its last request has been answered. A version that failed to load is tried
-    again when its folder has been away.
+    again after a while, a few times, and afresh when its folder has been away.
     """
 
-    def __init__(self, configured: Callable[[], list[ServedModel]]) -> None:
+    def __init__(
+        self,
+        configured: Callable[[], list[ServedModel]],
+        *,
+        load_retries: int = 5,
+        load_retry_seconds: float = 60.0,
+    ) -> None:
         """Hold nothing yet: `poll` loads.
 
         Args:
             configured: says which models to serve; asked at every poll.
+            load_retries: further tries of a version that failed to load.
+            load_retry_seconds: between two of them.
         """
         self._configured = configured
+        self._load_retries = load_retries
+        self._load_retry_seconds = load_retry_seconds
+        # What was wrong at the last poll, and at this one: it is said once, not at every poll.
+        self._said: set[str] = set()
+        self._found_wrong: set[str] = set()
         self._models: dict[str, ServedModel] = {}
         self._versions: dict[str, dict[int, ModelVersion]] = {}
         # One at a time: each load needs the memory of a whole model.
@@ -109,26 +123,67 @@ class Catalog:
 
     async def poll(self) -> None:
         """Look at the disk once: load what is new, then let go of what is no longer wanted."""
-        try:
-            self._models = {model.name: model for model in self._configured()}
-        except InputError as error:
-            _log.warning("%s", error)  # what is loaded stays
-            return
+        self._configure()
         for name in sorted(self._versions.keys() | self._models.keys()):
             await self._poll_model(name)
+        self._say_missing_labels()
+        self._said, self._found_wrong = self._found_wrong, set()
+
+    def _configure(self) -> None:
+        """Ask which models to serve; where that is refused, those of the time before stay."""
+        try:
+            models = {model.name: model for model in self._configured()}
+            self._check_labels(models)
+        except InputError as error:
+            self._warn(str(error))
+            return
+        self._models = models
+
+    def _check_labels(self, models: Mapping[str, ServedModel]) -> None:
+        """See that labels which move do so to versions that can answer, as TF Serving does.
+
+        New ones may stand for any version, as with its
+        `--allow_version_labels_for_unavailable_models`.
+        """
+        for name, model in models.items():
+            before = self._models[name].labels if name in self._models else {}
+            for label, number in sorted(model.labels.items()):
+                if before.get(label, number) != number and not self._is_available(name, number):
+                    raise InputError(
+                        f"Request to assign label to version {number} of model {name}, which is "
+                        f"not currently available for inference: {label!r} stays at version "
+                        f"{before[label]} and the whole configuration as it was. First have the "
+                        "version loaded, then move the label"
+                    )
+
+    def _say_missing_labels(self) -> None:
+        for name, model in self._models.items():
+            for label, number in sorted(model.labels.items()):
+                if not self._is_available(name, number):
+                    self._warn(f"label {label!r} of {name}: version {number} is not loaded")
+
+    def _is_available(self, name: str, number: int) -> bool:
+        version = self._versions.get(name, {}).get(number)
+        return version is not None and version.state == "AVAILABLE"
+
+    def _warn(self, message: str) -> None:
+        self._found_wrong.add(message)
+        if message not in self._said:
+            _log.warning("%s", message)
 
     async def _poll_model(self, name: str) -> None:
         model = self._models.get(name)
         try:
             present = versions(model.base_path) if model else {}
         except OSError as error:
-            _log.warning("can't list the versions of %s: %s", name, error)
+            self._warn(f"can't list the versions of {name}: {error}")
             return
         known = self._versions.setdefault(name, {})
         wanted = model.wanted(present) if model else []
         for number in wanted:
             if number not in known:
                 known[number] = ModelVersion(name, number, present[number])
+            if self._is_due(known[number]):
                 await self._load(known[number])
         serving = [number for number in wanted if known[number].state == "AVAILABLE"]
         for number, version in list(known.items()):
@@ -136,6 +191,13 @@ class Catalog:
                 self._unload(version)
             elif version.state == "END" and number not in present:
                 del known[number]
+
+    def _is_due(self, version: ModelVersion) -> bool:
+        """Say whether a version that is wanted is to be loaded now."""
+        if version.state != "END" or version.error is None:
+            return version.state in ("START", "END")  # END: it was let go of, and is wanted again
+        waited = time.monotonic() - version.failed_at
+        return version.failures <= self._load_retries and waited >= self._load_retry_seconds
 
     async def _load(self, version: ModelVersion) -> None:
         version.state = "LOADING"
@@ -145,10 +207,12 @@ class Catalog:
         except Exception as error:  # whatever a folder holds, the others go on serving
             if not isinstance(error, SessionError):
                 error = SessionError("INTERNAL", f"{type(error).__name__}: {error}")
-            version.state, version.error = "END", error
-            _log.warning("can't load %s from %s: %s", place, version.folder, error)
+            version.fail(error)
+            again = self._load_retries - version.failures + 1
+            when = f"tried again in {self._load_retry_seconds:g} s" if again else "not tried again"
+            _log.warning("can't load %s from %s (%s): %s", place, version.folder, when, error)
             return
-        version.state = "AVAILABLE"
+        version.state, version.error, version.failures = "AVAILABLE", None, 0
         _log.info("serving %s from %s", place, version.folder)
 
     def _unload(self, version: ModelVersion) -> None:

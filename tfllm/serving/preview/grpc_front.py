@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, NoReturn
 
 import grpc
@@ -13,8 +14,10 @@ from tfllm.serving._protos import (
     prediction_service_pb2_grpc,
 )
 from tfllm.serving._rest_inputs import dtype_text
-from tfllm.serving._tensor_protos import array_of, proto_of
+from tfllm.serving._tensor_protos import array_of, filled_bytes, proto_of
+from tfllm.serving._tensors import DTYPES
 from tfllm.serving.errors import SessionError
+from tfllm.serving.preview._aside import BYTES_PER_VALUE, aside
 from tfllm.serving.preview.predictor import Predictor
 from tfllm.serving.preview.settings import PreviewSettings
 from tfllm.serving.signature import Signature
@@ -36,7 +39,7 @@ def grpc_server(predictor: Predictor, settings: PreviewSettings) -> Any:
         ]
     )
     prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(
-        _PredictionService(predictor), server
+        _PredictionService(predictor, settings.max_request_bytes), server
     )
     model_service_pb2_grpc.add_ModelServiceServicer_to_server(_ModelService(predictor), server)
     return server
@@ -67,8 +70,9 @@ def _asked(request: Any) -> tuple[str, int | None, str | None]:
 class _PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
     """Predict and GetModelMetadata; the others answer UNIMPLEMENTED."""
 
-    def __init__(self, predictor: Predictor) -> None:
+    def __init__(self, predictor: Predictor, max_request_bytes: int) -> None:
         self._predictor = predictor
+        self._max_request_bytes = max_request_bytes
 
     async def Predict(self, request: Any, context: Any) -> Any:  # noqa: N802
         try:
@@ -83,17 +87,41 @@ class _PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
             message = f'Serving signature key "{name}" not found.'
             raise SessionError("FAILED_PRECONDITION", message)
         signature = version.signatures[name]
-        inputs = _inputs(request, signature)
+        _check_names(request, signature)
+        filled = self._filled_bytes(request)
         wanted = _wanted(request, signature)
-        _check_dtypes(inputs, signature)
-        outputs = await self._predictor.predict(version, name, inputs, wanted, timeout)
+        _check_dtypes(request, signature)
+        with version.lease():
+            inputs = await aside(request.ByteSize() + filled, _inputs, request, signature)
+            outputs = await self._predictor.predict(version, name, inputs, wanted, timeout)
+        size = sum(array.size for array in outputs.values()) * BYTES_PER_VALUE
         reply = predict_pb2.PredictResponse()
         reply.model_spec.name = request.model_spec.name
         reply.model_spec.version.value = version.number
         reply.model_spec.signature_name = name
-        for key, array in outputs.items():
-            reply.outputs[key].CopyFrom(_proto(array))
+        await aside(size, _add_outputs, reply, outputs)
         return reply
+
+    def _filled_bytes(self, request: Any) -> int:
+        """Count what the shapes ask for beyond the values that were sent.
+
+        Raises:
+            SessionError: too much, or shapes and values don't fit.
+        """
+        limit = self._max_request_bytes
+        filled = 0
+        for name, proto in request.inputs.items():
+            try:
+                filled += filled_bytes(proto)
+            except ValueError as error:
+                raise _unreadable(name) from error
+            if filled > limit:
+                message = (
+                    f'the shape of input "{name}" asks for more than the values that were sent, '
+                    f"and for more than --max_request_bytes, which is {limit}"
+                )
+                raise SessionError("RESOURCE_EXHAUSTED", message)
+        return filled
 
     async def GetModelMetadata(self, request: Any, context: Any) -> Any:  # noqa: N802
         try:
@@ -130,7 +158,7 @@ def _predict_only(name: str) -> SessionError:
     return SessionError("UNIMPLEMENTED", message)
 
 
-def _inputs(request: Any, signature: Signature) -> dict[str, Any]:
+def _check_names(request: Any, signature: Signature) -> None:
     sent, known = set(request.inputs), set(signature.inputs)
     if len(sent) != len(known):
         raise _refusal(
@@ -145,29 +173,37 @@ def _inputs(request: Any, signature: Signature) -> dict[str, Any]:
                 "no default value provided. Inputs expected to be in the request "
                 f"{_names(sent)}, or default input alias set: "
             )
-    return {name: _array(name, request.inputs[name]) for name in signature.inputs}
 
 
-def _check_dtypes(arrays: dict[str, Any], signature: Signature) -> None:
+def _check_dtypes(request: Any, signature: Signature) -> None:
     for place, (name, spec) in enumerate(signature.inputs.items()):
-        sent_dtype = "string" if arrays[name].dtype == object else arrays[name].dtype.name
+        sent_dtype = DTYPES[request.inputs[name].dtype]
         if sent_dtype != spec.dtype:
             wanted, got = dtype_text(spec.dtype), dtype_text(sent_dtype)
             raise _refusal(f"Expects arg[{place}] to be {wanted} but {got} is provided")
+
+
+def _inputs(request: Any, signature: Signature) -> dict[str, Any]:
+    return {name: _array(name, request.inputs[name]) for name in signature.inputs}
 
 
 def _array(name: str, proto: Any) -> Any:
     try:
         return array_of(proto)
     except ValueError as error:
-        raise _refusal(f"tensor parsing error: {name}") from error
+        raise _unreadable(name) from error
 
 
-def _proto(array: Any) -> Any:
-    try:
-        return proto_of(array)
-    except ValueError as error:
-        raise SessionError("UNIMPLEMENTED", str(error)) from error
+def _unreadable(name: str) -> SessionError:
+    return _refusal(f"tensor parsing error: {name}")
+
+
+def _add_outputs(reply: Any, outputs: Mapping[str, Any]) -> None:
+    for name, array in outputs.items():
+        try:
+            reply.outputs[name].CopyFrom(proto_of(array))
+        except ValueError as error:
+            raise SessionError("UNIMPLEMENTED", str(error)) from error
 
 
 def _wanted(request: Any, signature: Signature) -> tuple[str, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,8 @@ class ModelVersion:
         folder: where it lies.
         state: `"START"`, `"LOADING"`, `"AVAILABLE"`, `"UNLOADING"`, `"END"`, as TF Serving says.
         error: why it ended, where that was a failure.
+        failures: how often it failed to load.
+        failed_at: when it last did, on the clock of `time.monotonic`.
     """
 
     def __init__(self, name: str, number: int, folder: Path) -> None:
@@ -37,6 +40,8 @@ class ModelVersion:
         self.folder = folder
         self.state = "START"
         self.error: SessionError | None = None
+        self.failures = 0
+        self.failed_at = 0.0
         self._session: Session | None = None
         self._users = 0
         self._unused = asyncio.Event()
@@ -63,6 +68,12 @@ class ModelVersion:
             session.close()
             raise
         self._session = session
+
+    def fail(self, error: SessionError) -> None:
+        """Note that loading failed."""
+        self.state, self.error = "END", error
+        self.failures += 1
+        self.failed_at = time.monotonic()
 
     @contextlib.contextmanager
     def lease(self) -> Iterator[None]:

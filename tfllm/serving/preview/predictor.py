@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from tfllm.serving import rest
 from tfllm.serving.errors import SessionError
+from tfllm.serving.preview._aside import BYTES_PER_VALUE, aside
 from tfllm.serving.preview.batcher import Batcher
 from tfllm.serving.preview.catalog import Catalog
 from tfllm.serving.preview.model_version import ModelVersion
 
 __all__ = ["Predictor"]
-
-_LONG_BODY = 65_536  # bytes from which on reading or writing would keep other requests waiting
-_BYTES_PER_VALUE = 8
 
 
 class Predictor:
@@ -62,15 +59,15 @@ class Predictor:
             SessionError: as `predict`, or the body doesn't fit.
         """
         size = len(body)
-        request = await _aside(size, rest.read_json, body)
+        request = await aside(size, rest.read_json, body)
         signature_name = rest.signature_name(request)
         version = self.catalog.find(name, number, label)
         with version.lease():
             signatures = version.signatures
-            inputs, in_rows = await _aside(size, rest.read_inputs, request, signatures)
+            inputs, in_rows = await aside(size, rest.read_inputs, request, signatures)
             outputs = await self.predict(version, signature_name, inputs)
-        size = sum(array.size for array in outputs.values()) * _BYTES_PER_VALUE
-        return await _aside(size, rest.reply_body, outputs, in_rows)
+        size = sum(array.size for array in outputs.values()) * BYTES_PER_VALUE
+        return await aside(size, rest.reply_body, outputs, in_rows)
 
     def status(self, name: str, number: int | None) -> Any:
         """Describe a model's versions in a `GetModelStatusResponse`.
@@ -102,13 +99,6 @@ class Predictor:
         for key, encoded in version.signature_protos().items():
             signatures.signature_def[key].MergeFromString(encoded)
         return spec, signatures
-
-
-async def _aside(size: int, work: Callable[..., Any], *arguments: Any) -> Any:
-    """Do work on so many bytes: what is long, in a thread."""
-    if size > _LONG_BODY:
-        return await asyncio.to_thread(work, *arguments)
-    return work(*arguments)
 
 
 def _set_status(status: Any, error: SessionError | None) -> None:

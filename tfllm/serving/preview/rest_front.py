@@ -18,6 +18,7 @@ from tfllm.serving.preview.settings import PreviewSettings
 __all__ = ["RestFront"]
 
 _METHODS = frozenset(["GET", "POST", "HEAD", "PUT", "DELETE", "OPTIONS", "PATCH"])
+_LINGERING_SECONDS = 1.0  # that the rest of a body is read when it has been answered already
 _METRICS_PATH = "/monitoring/prometheus/metrics"
 _REST = re.compile("/v1/.*", re.IGNORECASE | re.DOTALL)
 _JSON = {"Content-Type": "application/json"}
@@ -66,6 +67,7 @@ class RestFront:
             auto_decompress=False,
             access_log=None,
             shutdown_timeout=self._settings.shutdown_seconds,
+            lingering_time=_LINGERING_SECONDS,
         )
 
     async def _handle(self, request: web.Request) -> web.Response:

@@ -45,13 +45,15 @@ class RestPath:
         if match is None:
             raise _malformed(method, path)
         model, number, label, verb = match.groups()
-        if number and int(number) > _LARGEST_VERSION:
+        digits = (number or "").lstrip("0")
+        # Python doesn't read thousands of digits.
+        if len(digits) > len(str(_LARGEST_VERSION)) or int(digits or "0") > _LARGEST_VERSION:
             raise SessionError("INVALID_ARGUMENT", "")
         if (verb or "") != (verb or "").lower():
             raise _malformed(method, path)
         return cls(
             _decoded(model or ""),
-            int(number) if number else None,
+            int(digits or "0") if number else None,
             _decoded(label) if label else None,
             verb or "",
         )

@@ -7,11 +7,17 @@ import logging
 import os
 import signal
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from tfllm.serving.preview.configuration import configured_models
 from tfllm.serving.preview.settings import PreviewSettings
 
+if TYPE_CHECKING:
+    from tfllm.serving.preview.server import PreviewServer
+
 __all__ = ["serve_preview"]
+
+_NAMED = 8  # models that the banner names, and no more
 
 
 def serve_preview(settings: PreviewSettings, say: Callable[[str], None] = print) -> None:
@@ -61,20 +67,29 @@ async def _serve(settings: PreviewSettings, say: Callable[[str], None]) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
     async with PreviewServer(settings) as server:
-        say(_banner(settings, server.rest_port, server.grpc_port))
+        say(_banner(settings, server))
         await stop.wait()
-        say("stopping: requests in flight are finished first")
+        say(
+            "stopping: requests in flight are finished first, within "
+            f"{settings.shutdown_seconds:g} s; Ctrl-C again ends at once"
+        )
         for number in (signal.SIGINT, signal.SIGTERM):
-            loop.remove_signal_handler(number)  # a second one ends the process at once
+            loop.remove_signal_handler(number)
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # without a traceback
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-def _banner(settings: PreviewSettings, rest_port: int, grpc_port: int) -> str:
+def _banner(settings: PreviewSettings, server: PreviewServer) -> str:
     host = f"[{settings.host}]" if ":" in settings.host else settings.host
+    served = {version.name: version.folder.parent for version in server.catalog.available()}
+    shown = list(served) if len(served) <= _NAMED else ["NAME"]
+    cards = [folder / "README.md" for folder in served.values()]
     return "\n".join(
         [
             "This is a preview, for trying bundles out: production runs TensorFlow Serving.",
-            f"REST  http://{host}:{rest_port}/v1/models/NAME:predict",
-            f"gRPC  {host}:{grpc_port}",
+            *(f"REST  http://{host}:{server.rest_port}/v1/models/{name}:predict" for name in shown),
+            f"gRPC  {host}:{server.grpc_port}",
+            *(f"Requests to try: {card}" for card in cards[:_NAMED] if card.is_file()),
             "Ctrl-C stops it.",
         ]
     )

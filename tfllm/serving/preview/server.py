@@ -21,6 +21,8 @@ from tfllm.serving.preview.settings import PreviewSettings
 
 __all__ = ["PreviewServer"]
 
+_TURNS = 10
+
 
 class PreviewServer:
     """TensorFlow Serving's interfaces on this machine, for trying bundles out.
@@ -36,7 +38,11 @@ class PreviewServer:
     def __init__(self, settings: PreviewSettings) -> None:
         """Prepare; entering the context starts."""
         self._settings = settings
-        self.catalog = Catalog(functools.partial(configured_models, settings))
+        self.catalog = Catalog(
+            functools.partial(configured_models, settings),
+            load_retries=settings.load_retries,
+            load_retry_seconds=settings.load_retry_seconds,
+        )
         self._stack = contextlib.AsyncExitStack()
         self.rest_port = settings.rest_port
         self.grpc_port = settings.grpc_port
@@ -85,7 +91,7 @@ class PreviewServer:
 
     async def _open_rest(self, runner: web.AppRunner, stack: contextlib.AsyncExitStack) -> None:
         await runner.setup()
-        stack.push_async_callback(runner.cleanup)
+        stack.push_async_callback(_closed, runner)
         try:
             site = web.TCPSite(runner, self._settings.host, self._settings.rest_port)
             await site.start()
@@ -126,6 +132,17 @@ def _check_free(host: str, port: int, taken: Any) -> None:
             probe.bind((host, port))
         except OSError as error:
             raise taken("--grpc_port", port, error) from error
+
+
+async def _closed(runner: web.AppRunner) -> None:
+    """Take no more connections, answer the requests that have come, close."""
+    for site in list(runner.sites):
+        await site.stop()
+    # A connection that has just been accepted is set up over a few turns of the loop. aiohttp
+    # would wait all of its time for one that is caught in the middle of that.
+    for _ in range(_TURNS):
+        await asyncio.sleep(0)
+    await runner.cleanup()
 
 
 async def _cancelled(task: asyncio.Task[None]) -> None:

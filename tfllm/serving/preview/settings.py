@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import os
 from pathlib import Path
 
 from tfllm.errors import InputError
 
 __all__ = ["PreviewSettings"]
+
+_LARGEST_PORT = 65_535
+_LARGEST_REQUEST = 2**31 - 1  # bytes of one gRPC message
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,6 +28,8 @@ class PreviewSettings:
         enable_cors: let web pages of other hosts call REST, as `--rest_api_enable_cors_support`.
         enable_metrics: serve request counts at `/monitoring/prometheus/metrics`.
         poll_seconds: between two looks for new versions.
+        load_retries: further tries of a version that failed to load, as `--max_num_load_retries`.
+        load_retry_seconds: between two of them, as `--load_retry_interval_micros`.
         timeout_seconds: a request takes at most; then 504.
         max_request_bytes: of one request, unpacked; then 413, or RESOURCE_EXHAUSTED.
         max_waiting: requests that may wait for a worker; the next one gets 503 at once.
@@ -40,6 +46,8 @@ class PreviewSettings:
     enable_cors: bool = False
     enable_metrics: bool = False
     poll_seconds: float = 1.0
+    load_retries: int = 5
+    load_retry_seconds: float = 60.0
     timeout_seconds: float = 30.0
     max_request_bytes: int = 16 * 2**20
     max_waiting: int = 256
@@ -52,5 +60,15 @@ class PreviewSettings:
         if (self.folder is None) == (self.model_config_file is None):
             raise InputError("give either a folder of bundles or --model_config_file, not both")
         for name in ("timeout_seconds", "poll_seconds", "max_waiting", "max_batch_rows", "workers"):
-            if getattr(self, name) <= 0:
-                raise InputError(f"--{name} must be above 0. Received: {getattr(self, name)}")
+            self._check(name, 0 < getattr(self, name) < math.inf, "above 0")
+        for name in ("load_retries", "load_retry_seconds", "shutdown_seconds"):
+            self._check(name, 0 <= getattr(self, name) < math.inf, "at least 0")
+        for name in ("rest_port", "grpc_port"):
+            known = 0 <= getattr(self, name) <= _LARGEST_PORT
+            self._check(name, known, f"from 0, any free one, to {_LARGEST_PORT}")
+        known = 0 < self.max_request_bytes <= _LARGEST_REQUEST
+        self._check("max_request_bytes", known, f"from 1 to {_LARGEST_REQUEST}")
+
+    def _check(self, name: str, usable: bool, wanted: str) -> None:
+        if not usable:
+            raise InputError(f"--{name} must be {wanted}. Received: {getattr(self, name)}")
