@@ -59,13 +59,15 @@ def main(config: Config) -> None:
 
 def bundles_of(folder: Path) -> list[Path]:
     """Find the bundle that a folder is, or the bundles in it."""
-    if folder.name.isdecimal() and (folder / "saved_model.pb").is_file():
-        raise InputError(f"--bundle {folder} is one version: give {folder.parent}, which holds it")
     try:
+        if is_version(folder):
+            held = f"give {folder.parent}, which holds it"
+            raise InputError(f"--bundle {folder} is one version: {held}")
         folders = [folder, *sorted(path for path in folder.iterdir() if path.is_dir())]
+        found = [path for path in folders if is_bundle(path)]
     except OSError as error:
-        raise InputError(f"--bundle {folder} can't be read: {error.strerror}") from error
-    found = [path for path in folders if is_bundle(path)]
+        place = f"--bundle {error.filename or folder}"
+        raise InputError(f"{place} can't be read: {error.strerror}") from error
     if not found:
         raise InputError(
             f"--bundle {folder} holds no bundle, that is, a folder of versions named 1, 2, 3 …"
@@ -75,9 +77,12 @@ def bundles_of(folder: Path) -> list[Path]:
 
 def is_bundle(folder: Path) -> bool:
     """Say whether a folder holds a version."""
-    return any(
-        path.name.isdecimal() and (path / "saved_model.pb").is_file() for path in folder.iterdir()
-    )
+    return any(is_version(path) for path in folder.iterdir())
+
+
+def is_version(folder: Path) -> bool:
+    """Say whether a folder is one version of a bundle."""
+    return folder.name.isdecimal() and (folder / "saved_model.pb").is_file()
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """What `serve.py` prints for bundles; the preview server has tests of its own."""
 
+import ctypes
 import shlex
 
 import pytest
@@ -51,3 +52,20 @@ def test_what_is_no_bundle_is_refused_in_one_line(recipe, bundles, bundle, messa
     done = recipe("serve", "--bundle", bundle)
     assert (done.code, done.out) == (2, "")
     assert message in done.err and done.err.count("\n") == 1
+
+
+def give_up_roots_privileges():
+    """Root reads closed folders too; without two of its capabilities it is like anybody."""
+    drop, override_access, override_reading = 24, 1, 2  # PR_CAPBSET_DROP and what it drops
+    libc = ctypes.CDLL(None)
+    libc.prctl(drop, override_access)
+    libc.prctl(drop, override_reading)
+
+
+@pytest.mark.parametrize("preview", [[], ["--preview"]])
+def test_a_folder_that_is_closed_is_named(recipe, bundles, preview):
+    closed = bundles / "closed"
+    closed.mkdir(mode=0)
+    done = recipe("serve", "--bundle", bundles, *preview, before=give_up_roots_privileges)
+    assert (done.code, done.out) == (2, "")
+    assert done.err == f"error: --bundle {closed} can't be read: Permission denied\n"

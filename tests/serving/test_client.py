@@ -26,6 +26,8 @@ from tfllm.serving import (
     ServerUnreachableError,
     VersionStatus,
 )
+from tfllm.serving._protos import tensor_pb2
+from tfllm.serving.client.__main__ import main
 from tfllm.serving.client._batches import join_arrays
 from tfllm.serving.preview.predictor import Predictor
 
@@ -317,10 +319,213 @@ def test_batches_of_no_row(kind, size):
         kind("127.0.0.1:1", "any", max_batch_size=size)
 
 
-@pytest.mark.parametrize("address", ["", "http://", "ftp://a:1", "a:b", "a:0"])
-def test_addresses_that_are_none(address):
-    with pytest.raises(InputError, match="HOST:PORT"):
-        Client(address, "any")
+ADDRESSES = [
+    "",
+    "http://",
+    "ftp://a:1",
+    "a:b",
+    "a:0",
+    "http://[::1",
+    "a:80\n",
+    "☃..:80",
+    None,
+    8501,
+]
+ADDRESSES += [f"{'x' * 300}:80", "a b:80", "a:80?b", "http://a:99999", "\udcff:80"]
+
+
+@pytest.mark.parametrize("kind", [Client, AsyncClient])
+@pytest.mark.parametrize("address", ADDRESSES)
+def test_addresses_that_are_none(kind, address):
+    with pytest.raises(InputError, match="^a server's address is HOST:PORT or a URL. Received: "):
+        kind(address, "any")
+
+
+@pytest.mark.parametrize(
+    "address", ["", "a", ":80", "a:", "a:b", "a:0", "http://a:1", "a:80\n", None]
+)
+def test_grpc_addresses_that_are_none(address):
+    with pytest.raises(InputError, match="gRPC address is HOST:PORT. Received: "):
+        GrpcClient(address, "any")
+
+
+@pytest.mark.parametrize(
+    "address", ["[::1]:80", "1.2.3.4:80", "a-b.c:65535", "http://a", "https://é:1/x/"]
+)
+def test_addresses_that_are_some(address):
+    Client(address, "any").close()
+
+
+@pytest.mark.parametrize("kind", [Client, AsyncClient, GrpcClient])
+@pytest.mark.parametrize(
+    ("setting", "value", "words"),
+    [
+        *[("timeout", value, "timeout must be seconds") for value in (0, -1, 1e300, None, "3")],
+        *[("timeout", float(value), "timeout must be seconds") for value in ("nan", "inf")],
+        *[("retries", value, "retries must be a whole number") for value in (-1, 1.5, None)],
+        ("max_batch_size", "3", "max_batch_size must be at least 1.* '3'$"),
+        *[("model", value, "a model's name must be text") for value in ("", None, 3)],
+        ("model", "\udcff", r"a model's name must be Unicode text. Received: '\\udcff'"),
+    ],
+)
+def test_settings_that_are_none(kind, setting, value, words):
+    with pytest.raises(InputError, match=words):
+        kind("127.0.0.1:1", **({"model": "any"} | {setting: value}))
+
+
+VERSIONS = [
+    ({"version": "x/../.."}, "a version is a whole number"),
+    ({"version": -1}, "a version is a whole number"),
+    ({"version": 2**63}, "a version is a whole number"),
+    ({"version": True}, "a version is a whole number"),
+    ({"label": 3}, "a version's label must be text"),
+    ({"label": "\ud800"}, "a version's label must be Unicode"),
+    ({"version": 1, "label": "a"}, "give a version or a label, not both"),
+    ({"signature": 3}, "signature must be text"),
+]
+
+
+@pytest.mark.parametrize(("chosen", "words"), VERSIONS)
+def test_versions_that_are_none(rest, by_grpc, chosen, words):
+    with rest("echo") as client, pytest.raises(InputError, match=words):
+        client.predict(["a"], **chosen)
+    with by_grpc("echo") as client, pytest.raises(InputError, match=words):
+        client.predict({"s": ["a"]}, **chosen)
+
+
+def deep(levels):
+    rows = []
+    for _ in range(levels):
+        rows = [rows]
+    return rows
+
+
+@pytest.mark.parametrize(
+    ("asked", "words"),
+    [
+        ({"instances": 5}, "instances must be a list of rows. Received: int"),
+        ({"instances": "text"}, "instances must be a list of rows. Received: str"),
+        ({"instances": {"s": "a"}}, "instances must be a list of rows. Received: dict"),
+        ({"instances": iter(["a"])}, "instances must be a list of rows"),
+        ({"instances": [{"a", "b"}]}, "instances may hold .* set is not JSON"),
+        ({"inputs": {"s": [None, object()]}}, "inputs may hold .* object is not JSON"),
+        ({"instances": deep(5000)}, "instances are nested too deeply"),
+    ],
+)
+def test_rows_that_cant_be_sent(rest, asked, words):
+    for size in (None, 2):
+        with rest("echo", max_batch_size=size) as client, pytest.raises(InputError, match=words):
+            client.predict(**asked)
+
+
+def test_inputs_that_grpc_cant_send(by_grpc):
+    with by_grpc("echo") as client:
+        with pytest.raises(InputError, match="inputs must be {input: rows}. Received: list"):
+            client.predict(["a"])
+        with pytest.raises(InputError, match="an input's name must be text"):
+            client.predict({3: ["a"]})
+        for outputs in ("s", [3]):
+            with pytest.raises(InputError, match="output.* must be"):
+                client.predict({"s": ["a"]}, outputs=outputs)
+        for value in (np.array([3, None], object), np.array(["\ud800"], object), ["\ud800"]):
+            with pytest.raises(RequestRefusedError, match='input "s" expects string'):
+                client.predict({"s": value})
+        with pytest.raises(RequestRefusedError, match='input "s": can\'t send .* complex64'):
+            client.predict({"s": np.zeros(1, np.complex64)})
+
+
+def test_grpc_never_sends_again_what_will_never_fit(by_grpc, monkeypatch):
+    waited = []
+    monkeypatch.setattr("tfllm.serving.client._blocking_client.time.sleep", waited.append)
+    with by_grpc("echo") as client:
+        with pytest.raises(RequestRefusedError, match="larger than max"):
+            client.predict({"s": np.array([b"x" * 20_000_000], object)})
+    # The last row stands for all that the shape asks for beyond it.
+    short = tensor_pb2.TensorProto(dtype=7, string_val=[b"a"])
+    short.tensor_shape.dim.add(size=10**9)
+    monkeypatch.setattr("tfllm.serving.client.grpc_client.proto_of", lambda _: short)
+    with by_grpc("echo") as client:
+        with pytest.raises(RequestRefusedError, match="asks for more than"):
+            client.predict({"s": np.array([b"a"], object)})
+    assert waited == []
+
+
+class Odd(http.server.BaseHTTPRequestHandler):
+    """Answers every request with what is no reply of a TensorFlow Serving."""
+
+    headers_sent: dict[str, str] = {}
+    body = b""
+
+    def do_POST(self):  # noqa: N802
+        self.rfile.read(int(self.headers["Content-Length"]))
+        self.send_response(200)
+        for name, value in Odd.headers_sent.items():
+            self.send_header(name, value)
+        self.send_header("Content-Length", str(len(Odd.body)))
+        self.end_headers()
+        self.wfile.write(Odd.body)
+
+    def do_GET(self):  # noqa: N802
+        self.headers["Content-Length"] = "0"
+        self.do_POST()
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture(scope="module")
+def odd():
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Odd) as server:
+        thread = threading.Thread(target=server.serve_forever, args=[0.01])
+        thread.start()
+        yield f"127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
+
+
+@pytest.mark.parametrize(
+    ("headers", "body", "kind", "words"),
+    [
+        ({}, b"<html>", ServerFailedError, "the reply is no JSON: '<html>'"),
+        ({}, b"[" * 5000, ServerFailedError, "the reply is no JSON"),
+        ({}, b'{"predictions": [{"b64": "a"}]}', ServerFailedError, "the reply is no JSON"),
+        ({}, b"[]", ServerFailedError, 'the reply has no "predictions"'),
+        ({}, b'{"outputs": 1}', ServerFailedError, 'the reply has no "predictions"'),
+        ({"Content-Encoding": "gzip"}, b"no gzip", ServerFailedError, "header check"),
+    ],
+)
+def test_replies_of_other_servers(odd, headers, body, kind, words):
+    Odd.headers_sent, Odd.body = headers, body
+    with Client(odd, "any") as client, pytest.raises(kind, match=words):
+        client.predict(["a"])
+
+
+def test_descriptions_of_other_servers(odd):
+    Odd.headers_sent, Odd.body = {}, b'{"metadata": []}'
+    with Client(odd, "any") as client:
+        with pytest.raises(ServerFailedError, match='the reply has no "signature_def"'):
+            client.metadata()
+        with pytest.raises(ServerFailedError, match='the reply has no "model_version_status"'):
+            client.status()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--timeout", "x"], "argument --timeout: invalid float value: 'x'. See --help"),
+        ([], "the following arguments are required: HOST:PORT, MODEL, TEXT"),
+        (["a:1", "m", "t", "--timeout", "nan"], "timeout must be seconds"),
+        (["a:1", "\udcff", "t"], "a model's name must be Unicode text"),
+        (["a:1", "m", "--json", "[" * 50_000], "a row may not be nested this deeply"),
+        (["a:1", "m", "--json", "9" * 5000], "every row must be JSON: Exceeds the limit"),
+        (["http://[::1", "m", "t"], "a server's address is HOST:PORT"),
+    ],
+)
+def test_the_command_says_mistakes_in_one_line(capsys, words, message):
+    assert main(words) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("error: ") and message in err and err.count("\n") == 1
 
 
 def run(*arguments):

@@ -1,10 +1,17 @@
 import json
 import shutil
 import subprocess
+import sys
 
 import pytest
 
-from tfllm.serving import curl_line, docker_run_line, request_body
+from tfllm.serving import (
+    curl_line,
+    docker_run_line,
+    next_commands_text,
+    preview_line,
+    request_body,
+)
 
 TEXTS = ['it\'s "fine" $HOME `id` \\ !', "今天🙂", "a\x00b\n\x1b[31m", "", "'"]
 
@@ -50,3 +57,12 @@ def test_a_relative_folder_becomes_absolute_and_is_quoted(tmp_path, monkeypatch)
 def test_readable_letters_and_escaped_control_characters():
     assert request_body(["今天🙂"]) == '{"instances": ["今天🙂"]}'
     assert request_body(["今\x9b"]) == '{"instances": ["\\u4eca\\u009b"]}'
+
+
+def test_the_last_words_name_a_server_for_those_without_docker(tmp_path):
+    folder = tmp_path / "it's mine/sst2"
+    text = next_commands_text(folder / "3", tmp_path / "tensorboard", "a")
+    line = text.split("Or, without Docker:  ")[1].splitlines()[0]
+    assert line == preview_line(folder)
+    words = words_seen_by_the_program(line.replace(sys.executable, "python"), "sh")
+    assert words == ["-m", "tfllm.serving.preview", str(folder)]

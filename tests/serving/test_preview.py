@@ -6,6 +6,7 @@ import re
 import shutil
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import threading
@@ -32,7 +33,9 @@ from tfllm.serving._protos import (
     prediction_service_pb2_grpc,
 )
 from tfllm.serving._tensor_protos import array_of, proto_of
+from tfllm.serving.preview.__main__ import main as preview_command
 from tfllm.serving.preview.configuration import models_of_config
+from tfllm.serving.preview.rest_paths import RestPath
 
 ROOT = Path(__file__).parents[2]
 PREDICT = "/v1/models/adder:predict"
@@ -565,15 +568,30 @@ def test_what_cant_be_served_is_said_in_one_line(tmp_path):
     [
         (lambda folder: {"folder": folder / "missing"}, "can't read the folder of bundles"),
         (lambda folder: {}, "either a folder of bundles or --model_config_file"),
-        (lambda folder: {"folder": folder, "workers": 0}, "--workers must be above 0"),
+        (lambda folder: {"folder": folder, "workers": 0}, "--workers must be from 1 to 1024"),
         (lambda folder: {"folder": folder, "load_retries": -1}, "--load_retries must be at least"),
+        (lambda folder: {"folder": folder, "workers": 10**8}, "--workers must be from 1 to 1024"),
+        (lambda folder: {"folder": folder, "max_waiting": 0}, "--max_waiting must be at least 1"),
+        (lambda folder: {"folder": folder, "poll_seconds": 1e-9}, "--poll_seconds must be from"),
+        (lambda folder: {"folder": folder, "poll_seconds": float("nan")}, "--poll_seconds must be"),
+        (lambda folder: {"folder": folder, "timeout_seconds": 1e300}, "timeout_seconds must be"),
+        (lambda folder: {"folder": folder, "host": ""}, "--host must be an address"),
+        (lambda folder: {"folder": folder, "host": "no host"}, "--host must be an address"),
+        (lambda folder: {"folder": folder, "host": "é" * 99}, r"--host .* \(no name of a host\)"),
+        (lambda folder: {"folder": folder, "host": "192.0.2.1"}, r"--host .* \(Cannot assign"),
         (lambda folder: {"folder": folder, "rest_port": 99999}, "--rest_port must be from 0, any"),
         (lambda folder: {"folder": folder, "grpc_port": -1}, "--grpc_port must be from 0, any"),
         (lambda folder: {"folder": folder, "max_request_bytes": -1}, "bytes must be from 1 to 2"),
         (lambda folder: {"folder": folder, "max_request_bytes": 2**31}, "bytes must be from 1"),
-        (lambda folder: {"folder": folder, "shutdown_seconds": -1}, "seconds must be at least 0"),
-        (lambda folder: {"folder": folder, "timeout_seconds": float("nan")}, "must be above 0"),
+        (lambda folder: {"folder": folder, "shutdown_seconds": -1}, "seconds must be from 0 to"),
+        (lambda folder: {"folder": folder, "timeout_seconds": float("nan")}, "must be from 0.001"),
         (lambda folder: {"folder": _broken(folder)}, "holds no saved_model.pb"),
+        (lambda folder: {"folder": _broken(folder) / "broken/1"}, "holds no bundle"),
+        (lambda folder: {"folder": _version(folder)}, r"x/7 is one version: give .*/x, which"),
+        (lambda folder: _config(folder, "away"), "model 'm': .*/away can't be listed: No such"),
+        (lambda folder: _config(folder, "file"), "model 'm': .*/file can't be listed: Not a dir"),
+        (lambda folder: _config(folder, "none"), "model 'm': .*/none holds no version"),
+        (lambda folder: _config(folder, "x"), "model 'm': .*/x doesn't hold .* specific: 8, 9"),
     ],
 )
 def test_what_is_refused_at_the_start(tmp_path, make, words):
@@ -581,9 +599,100 @@ def test_what_is_refused_at_the_start(tmp_path, make, words):
         pass
 
 
+def _version(folder):
+    (folder / "x/7").mkdir(parents=True)
+    (folder / "x/7/saved_model.pb").touch()
+    return folder / "x/7"
+
+
+def _config(folder, base):
+    _version(folder)
+    (folder / "none").mkdir()
+    (folder / "file").touch()
+    model = f'name: "m" base_path: "{folder / base}" model_platform: "tensorflow"'
+    policy = "model_version_policy { specific { versions: 9 versions: 8 } }"
+    config = folder / "models.config"
+    config.write_text(f"model_config_list {{ config {{ {model} {policy} }} }}")
+    return {"model_config_file": config}
+
+
 def _broken(folder):
     (folder / "broken/1").mkdir(parents=True)
     return folder
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--rest_port", "x"], "--rest-port: invalid int value: 'x'. See --help"),
+        (["--nope", "1"], "unrecognized arguments: --nope"),
+        ([], "give either a folder of bundles or --model_config_file"),
+        (["{cut}"], "cut/1: "),
+    ],
+)
+def test_the_command_says_mistakes_in_one_line(tmp_path, capsys, words, message):
+    _write_cut(tmp_path / "cut/1")
+    assert preview_command([word.format(cut=tmp_path / "cut") for word in words]) == 2
+    out, err = capsys.readouterr()
+    assert out == "" or "can't load" in out
+    assert err.startswith("error: ") and message in err
+    assert err.count("\n") == 1 and "\t" not in err
+
+
+def _write_cut(folder):
+    """Write a model whose variables are gone; TensorFlow says so in several lines."""
+    model = tf.Module()
+    model.v = tf.Variable([1.0])
+    work = tf.function(lambda x: {"y": x + model.v}, input_signature=[tf.TensorSpec([None])])
+    tf.saved_model.save(model, str(folder), signatures=work)
+    next(folder.glob("variables/*.data*")).unlink()
+
+
+def test_a_sender_who_hangs_up_or_speaks_no_http_fills_no_log(bundles, caplog):
+    heads = ["GET / HTTP/1.1\r\na b: c\r\n\r\n", "CONNECT x HTTP/1.1\r\nHost: x\r\n\r\n"]
+    heads += [f"GET /{'x' * 100_000} HTTP/1.1\r\nHost: x\r\n\r\n", "\x16\x03\x01\r\n\r\n"]
+    heads += ["GET / HTTP/1.1\r\n\r\n", "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: x\r\n\r\n"]
+    begun = f"POST {PREDICT} HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n"
+    with running_preview(folder=bundles) as server:
+        for head in heads:
+            with socket.create_connection(("127.0.0.1", server.rest_port), 30) as connection:
+                connection.sendall(head.encode())
+                assert b" 40" in connection.recv(13)
+            with socket.create_connection(("127.0.0.1", server.rest_port), 30) as connection:
+                connection.sendall(f"{begun}Expect: 100-continue\r\n\r\n".encode())
+                assert connection.recv(99).startswith(b"HTTP/1.1 100 ")
+                at_once = struct.pack("ii", 1, 0)
+                connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, at_once)
+        assert predict(server.rest_port, [[1.0, 2.0]]) == [[2.0, 3.0]]
+    assert [record for record in caplog.records if "http" in record.name] == []
+
+
+def test_a_defect_behind_http_is_logged(bundles, caplog, monkeypatch):
+    def fail(*_):
+        raise ZeroDivisionError("ours")
+
+    monkeypatch.setattr(RestPath, "parse", fail)
+    with running_preview(folder=bundles) as server:
+        assert ask(server.rest_port, "POST", PREDICT, "{}")[0] == 500
+    assert "ZeroDivisionError: ours" in caplog.text
+
+
+def test_a_folder_that_vanishes_is_said_once(bundles, caplog):
+    with running_preview(folder=bundles, poll_seconds=0.02) as server:
+        looked = []
+        look = server.catalog._configured
+
+        def counted():
+            looked.append(1)
+            return look()
+
+        server.catalog._configured = counted
+        bundles.rename(bundles.with_name("elsewhere"))
+        wait_for(lambda: len(looked) > 5)
+        assert predict(server.rest_port, [[1.0, 2.0]]) == [[2.0, 3.0]]
+        bundles.with_name("elsewhere").rename(bundles)
+    said = [record.message for record in caplog.records if "can't" in record.message]
+    assert len(said) == len(set(said)) <= 2
 
 
 def test_a_taken_port_is_said(bundles):

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from tfllm.serving.commands import (
         curl_line,
         docker_run_line,
+        preview_line,
         request_body,
         tensorboard_line,
     )
@@ -68,6 +69,7 @@ __all__ = [
     "newest_version",
     "next_commands_text",
     "predict_in_fresh_process",
+    "preview_line",
     "request_body",
     "serve_preview",
     "tensorboard_line",
@@ -100,6 +102,7 @@ _HOMES = {
     "newest_version": "session",
     "next_commands_text": "showcase",
     "predict_in_fresh_process": "fresh",
+    "preview_line": "commands",
     "request_body": "commands",
     "serve_preview": "preview",
     "tensorboard_line": "commands",

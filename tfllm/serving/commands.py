@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-__all__ = ["curl_line", "docker_run_line", "request_body", "tensorboard_line"]
+__all__ = ["curl_line", "docker_run_line", "preview_line", "request_body", "tensorboard_line"]
 
 _IMAGE = "tensorflow/serving:2.20.0"
 _GRPC_PORT = 8500
@@ -29,9 +29,7 @@ def docker_run_line(bundle: str | Path) -> str:
         bundle: the bundle's folder, `savedmodels/NAME`, or one of its versions. The server watches
             the folder, so that the next export is taken up without a restart.
     """
-    folder = Path(bundle).absolute()
-    if folder.name.isdecimal():
-        folder = folder.parent
+    folder = _bundle_folder(bundle)
     mount = ",".join(
         ["type=bind", _csv(f"source={folder}"), f"target=/models/{folder.name}", "readonly"]
     )
@@ -40,6 +38,20 @@ def docker_run_line(bundle: str | Path) -> str:
         words += ["--publish", f"127.0.0.1:{port}:{port}"]
     words += ["--mount", mount, "--env", f"MODEL_NAME={folder.name}", _IMAGE]
     return shlex.join(words)
+
+
+def preview_line(bundle: str | Path) -> str:
+    """Write the command that serves a bundle without Docker, with this Python, for a try.
+
+    Args:
+        bundle: as `docker_run_line` takes it.
+    """
+    return shlex.join([sys.executable, "-m", "tfllm.serving.preview", str(_bundle_folder(bundle))])
+
+
+def _bundle_folder(bundle: str | Path) -> Path:
+    folder = Path(bundle).absolute()
+    return folder.parent if folder.name.isdecimal() else folder
 
 
 def curl_line(name: str, instances: Sequence[Any]) -> str:

@@ -7,7 +7,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from tfllm.serving.commands import curl_line, docker_run_line, tensorboard_line
+from tfllm.serving.commands import (
+    curl_line,
+    docker_run_line,
+    preview_line,
+    tensorboard_line,
+)
 from tfllm.serving.fresh import predict_in_fresh_process
 
 __all__ = ["answers_text", "completions_text", "next_commands_text", "trial_text"]
@@ -83,6 +88,7 @@ def next_commands_text(bundle: Path, tensorboard_dir: Path, instance: Any) -> st
         [
             f"Watch:  {tensorboard_line(tensorboard_dir)}",
             f"Serve:  {docker_run_line(bundle)}",
+            f"Or, without Docker:  {preview_line(bundle)}",
             f"Ask:    {curl_line(bundle.parent.name, [instance])}",
         ]
     )

@@ -8,6 +8,7 @@ import sys
 from typing import Any
 
 from tfllm.errors import InputError
+from tfllm.serving._command_line import OneLineParser, say_error
 from tfllm.serving.client.errors import ServingError
 from tfllm.serving.client.rest_client import Client
 
@@ -15,7 +16,7 @@ __all__ = ["main"]
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = OneLineParser(
         prog="python -m tfllm.serving.client",
         description="Ask a model on a TensorFlow Serving, over REST; one line of JSON per text.",
     )
@@ -37,14 +38,16 @@ def _rows(arguments: argparse.Namespace) -> list[Any]:
         return arguments.texts
     try:
         return [json.loads(text) for text in arguments.texts]
-    except json.JSONDecodeError as error:
+    except RecursionError as error:
+        raise InputError("with --json a row may not be nested this deeply") from error
+    except ValueError as error:
         raise InputError(f"with --json every row must be JSON: {error}") from error
 
 
 def main(words: list[str]) -> int:
     """Ask; the exit code is 2 where that was refused."""
-    arguments = _parser().parse_args(words)
     try:
+        arguments = _parser().parse_args(words)
         with Client(
             arguments.address, arguments.model, timeout=arguments.timeout, retries=0
         ) as client:
@@ -55,8 +58,7 @@ def main(words: list[str]) -> int:
                 label=arguments.label,
             )
     except (InputError, ServingError) as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
+        return say_error(error)
     for prediction in predictions:
         text = json.dumps(prediction, ensure_ascii=False, default=lambda value: value.hex())
         sys.stdout.buffer.write(text.encode(errors="surrogateescape") + b"\n")

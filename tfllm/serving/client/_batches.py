@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numbers
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -18,13 +19,21 @@ def batch_size(size: int | None) -> int | None:
     Raises:
         InputError: no row would fit.
     """
-    if size is not None and size < 1:
-        raise InputError(f"max_batch_size must be at least 1, or None: no limit. Received: {size}")
+    if size is not None and (not isinstance(size, numbers.Integral) or size < 1):
+        raise InputError(
+            f"max_batch_size must be at least 1, or None: no limit. Received: {size!r}"
+        )
     return size
 
 
 def row_batches(rows: Sequence[Any], size: int | None) -> list[Sequence[Any]]:
-    """Cut rows into pieces of at most `size`; None: leave them whole."""
+    """Cut rows into pieces of at most `size`; None: leave them whole.
+
+    Raises:
+        InputError: they are no list.
+    """
+    if _count(rows) is None:
+        raise InputError(f"instances must be a list of rows. Received: {type(rows).__name__}")
     if size is None or len(rows) <= size:
         return [rows]
     return [rows[start : start + size] for start in range(0, len(rows), size)]

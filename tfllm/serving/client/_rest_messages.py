@@ -12,6 +12,7 @@ from typing import Any
 import httpx
 
 from tfllm.errors import InputError
+from tfllm.serving.client._arguments import check_chosen, text_name
 from tfllm.serving.client.errors import (
     NotServedError,
     RequestRefusedError,
@@ -24,15 +25,20 @@ from tfllm.serving.client.errors import (
 from tfllm.serving.client.version_status import VersionStatus
 
 __all__ = [
+    "REPLY_KEYS",
     "connection_error",
     "delays",
     "model_url",
+    "part_of",
     "predict_body",
+    "read_metadata",
     "read_reply",
     "read_statuses",
     "server_url",
     "want_one",
 ]
+
+REPLY_KEYS = {"instances": "predictions", "inputs": "outputs"}
 
 _FIRST_DELAY = 0.1  # seconds
 _LONGEST_DELAY = 2.0
@@ -60,14 +66,20 @@ def server_url(address: str) -> str:
     Raises:
         InputError: it is neither.
     """
+    refused = f"a server's address is HOST:PORT or a URL. Received: {address!r}"
+    # Python would read an address without its line breaks, which isn't what is then asked.
+    if not isinstance(address, str) or not address.isprintable() or " " in address:
+        raise InputError(refused)
     url = address if "://" in address else f"http://{address}"
-    parts = urllib.parse.urlsplit(url)
     try:
+        parts = urllib.parse.urlsplit(url)
+        (parts.hostname or "").encode("idna")  # as Python does when it looks the host up
         usable = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
-    except ValueError:
-        usable = False
-    if not usable:
-        raise InputError(f"a server's address is HOST:PORT or a URL. Received: {address!r}")
+        httpx.URL(url)
+    except (ValueError, httpx.InvalidURL) as error:
+        raise InputError(refused) from error
+    if not usable or parts.query or parts.fragment:
+        raise InputError(refused)
     return url.rstrip("/")
 
 
@@ -75,10 +87,10 @@ def model_url(server: str, model: str, version: int | None, label: str | None) -
     """Write the URL of a model, or of one of its versions.
 
     Raises:
-        InputError: both a version and a label are given.
+        InputError: both a version and a label are given, or a part is none.
     """
-    if version is not None and label is not None:
-        raise InputError(f"give a version or a label, not both. Received: {version} and {label!r}")
+    check_chosen(version, label)
+    text_name("a model's name", model)
     url = f"{server}/v1/models/{urllib.parse.quote(model, safe='')}"
     if version is not None:
         return f"{url}/versions/{version}"
@@ -96,9 +108,19 @@ def want_one(instances: Any, inputs: Any) -> None:
 
 
 def predict_body(key: str, value: Any, signature: str | None) -> bytes:
-    """Write a request; `bytes` become `{"b64": …}`, arrays lists."""
-    request = {} if signature is None else {"signature_name": signature}
-    return json.dumps(request | {key: _plain(value)}).encode()
+    """Write a request; `bytes` become `{"b64": …}`, arrays lists.
+
+    Raises:
+        InputError: something in it can't be written as JSON.
+    """
+    request = {} if signature is None else {"signature_name": text_name("signature", signature)}
+    try:
+        return json.dumps(request | {key: _plain(value)}).encode()
+    except (TypeError, ValueError) as error:
+        known = "text, bytes, numbers, booleans, lists, dictionaries and arrays"
+        raise InputError(f"{key} may hold {known}: {error}") from error
+    except RecursionError as error:
+        raise InputError(f"{key} are nested too deeply to be sent") from error
 
 
 def _plain(value: Any) -> Any:
@@ -124,7 +146,7 @@ def read_reply(reply: httpx.Response) -> Any:
     text = reply.content.decode(errors="surrogateescape")
     try:
         content = json.loads(text, object_hook=_object)
-    except json.JSONDecodeError as error:
+    except (ValueError, RecursionError) as error:
         if reply.status_code == 200:
             shown = f"the reply is no JSON: {text[:80]!r}"
             raise ServerFailedError("INTERNAL", shown) from error
@@ -133,6 +155,17 @@ def read_reply(reply: httpx.Response) -> Any:
         return content
     message = content.get("error") if isinstance(content, dict) else None
     raise _error(reply.status_code, str(message or f"HTTP status {reply.status_code}"))
+
+
+def part_of(reply: Any, key: str) -> Any:
+    """Take a part of a reply.
+
+    Raises:
+        ServerFailedError: it has none of that name: what answers is no TensorFlow Serving.
+    """
+    if not isinstance(reply, dict) or key not in reply:
+        raise ServerFailedError("INTERNAL", f'the reply has no "{key}"')
+    return reply[key]
 
 
 def _object(members: dict[str, Any]) -> Any:
@@ -146,16 +179,31 @@ def _error(status: int, message: str) -> ServingError:
     return _ERRORS.get(status, default)(_CODES.get(status, "INTERNAL"), message)
 
 
-def connection_error(error: httpx.TransportError, url: str) -> ServingError:
+def connection_error(error: httpx.RequestError, url: str) -> ServingError:
     """Say what became of a request that got no reply."""
     text = f"{url}: {str(error) or type(error).__name__}"
+    if isinstance(error, httpx.DecodingError):
+        return ServerFailedError("INTERNAL", text)
     if isinstance(error, httpx.TimeoutException):
         return ServerTimeoutError("DEADLINE_EXCEEDED", text)
     return ServerUnreachableError("UNAVAILABLE", text)
 
 
-def read_statuses(reply: Mapping[str, Any]) -> list[VersionStatus]:
-    """Read a model's status, in the server's order: newest first."""
+def read_metadata(reply: Any) -> dict[str, Any]:
+    """Read signature → its description.
+
+    Raises:
+        ServerFailedError: the reply is no TensorFlow Serving's.
+    """
+    return part_of(part_of(part_of(reply, "metadata"), "signature_def"), "signature_def")
+
+
+def read_statuses(reply: Any) -> list[VersionStatus]:
+    """Read a model's status, in the server's order: newest first.
+
+    Raises:
+        ServerFailedError: the reply is no TensorFlow Serving's.
+    """
     return [
         VersionStatus(
             int(entry["version"]),
@@ -163,7 +211,7 @@ def read_statuses(reply: Mapping[str, Any]) -> list[VersionStatus]:
             entry.get("status", {}).get("error_code", "OK"),
             entry.get("status", {}).get("error_message", ""),
         )
-        for entry in reply.get("model_version_status", [])
+        for entry in part_of(reply, "model_version_status")
     ]
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import httpx
 
-from tfllm.serving.client import _batches, _readiness, _rest_messages
+from tfllm.serving.client import _arguments, _batches, _readiness, _rest_messages
 from tfllm.serving.client.errors import (
     NotServedError,
     ServerBusyError,
@@ -54,15 +54,17 @@ class AsyncClient:
             max_batch_size: rows of one request; more are sent in several, one after another.
 
         Raises:
-            InputError: the address is none, or `max_batch_size` is below 1.
+            InputError: the address is none, or a number can't be used.
         """
         self._server = _rest_messages.server_url(address)
-        self._model = model
-        self._retries = retries
+        self._model = _arguments.text_name("a model's name", model)
+        self._retries = _arguments.retry_count(retries)
         self._max_batch_size = _batches.batch_size(max_batch_size)
         # As many connections as requests: a limit would only make them wait for each other here.
         self._http = httpx.AsyncClient(
-            timeout=timeout, trust_env=False, limits=httpx.Limits(max_keepalive_connections=64)
+            timeout=_arguments.seconds(timeout),
+            trust_env=False,
+            limits=httpx.Limits(max_keepalive_connections=64),
         )
 
     async def predict(
@@ -95,13 +97,13 @@ class AsyncClient:
         url = _rest_messages.model_url(self._server, self._model, version, label) + ":predict"
         if instances is not None:
             replies = [
-                (await self._post(url, "instances", rows, signature))["predictions"]
+                await self._post(url, "instances", rows, signature)
                 for rows in _batches.row_batches(instances, self._max_batch_size)
             ]
             return [row for reply in replies for row in reply]
         return _batches.join_columns(
             [
-                (await self._post(url, "inputs", columns, signature))["outputs"]
+                await self._post(url, "inputs", columns, signature)
                 for columns in _batches.column_batches(inputs, self._max_batch_size)
             ]
         )
@@ -115,7 +117,7 @@ class AsyncClient:
             ServingError: there was no answer.
         """
         url = _rest_messages.model_url(self._server, self._model, version, label) + "/metadata"
-        return (await self._send("GET", url))["metadata"]["signature_def"]["signature_def"]
+        return _rest_messages.read_metadata(await self._send("GET", url))
 
     async def status(self, *, version: int | None = None) -> list[VersionStatus]:
         """List the versions that the server knows of, newest first, those that ended too.
@@ -152,7 +154,8 @@ class AsyncClient:
         raise _readiness.never_ready(timeout, last)
 
     async def _post(self, url: str, key: str, value: Any, signature: str | None) -> Any:
-        return await self._send("POST", url, _rest_messages.predict_body(key, value, signature))
+        reply = await self._send("POST", url, _rest_messages.predict_body(key, value, signature))
+        return _rest_messages.part_of(reply, _rest_messages.REPLY_KEYS[key])
 
     async def _send(self, method: str, url: str, body: bytes | None = None) -> Any:
         for delay in _rest_messages.delays(self._retries):
@@ -165,7 +168,7 @@ class AsyncClient:
     async def _send_once(self, method: str, url: str, body: bytes | None) -> Any:
         try:
             return _rest_messages.read_reply(await self._http.request(method, url, content=body))
-        except httpx.TransportError as error:
+        except httpx.RequestError as error:
             raise _rest_messages.connection_error(error, url) from error
 
     async def close(self) -> None:

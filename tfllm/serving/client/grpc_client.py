@@ -18,7 +18,7 @@ from tfllm.serving._protos import (
 )
 from tfllm.serving._tensor_protos import array_of, proto_of
 from tfllm.serving._tensors import DTYPES, as_array
-from tfllm.serving.client import _batches
+from tfllm.serving.client import _arguments, _batches
 from tfllm.serving.client._blocking_client import BlockingClient
 from tfllm.serving.client.errors import (
     NotServedError,
@@ -37,6 +37,9 @@ __all__ = ["GrpcClient"]
 _DEFAULT_SIGNATURE = "serving_default"
 _MOST_KEPT = 64  # signatures whose dtypes are remembered
 _Chosen = tuple[str, int | None, str | None]  # signature, version, label
+_LARGEST_PORT = 65_535
+# What gRPC and the preview server say of a request that will never fit, however quiet the server.
+_TOO_LARGE = ("larger than max", "--max_request_bytes")
 _OPTIONS = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
 _ERRORS: dict[str, type[ServingError]] = {
     "INVALID_ARGUMENT": RequestRefusedError,
@@ -79,13 +82,13 @@ class GrpcClient(BlockingClient):
             max_batch_size: rows of one request; more are sent in several, one after another.
 
         Raises:
-            InputError: the address is none, or `max_batch_size` is below 1.
+            InputError: the address is none, or a number can't be used.
         """
-        if "://" in address or ":" not in address:
+        if not _is_address(address):
             raise InputError(f"a server's gRPC address is HOST:PORT. Received: {address!r}")
-        super().__init__(retries)
-        self._model = model
-        self._timeout = timeout
+        super().__init__(_arguments.retry_count(retries))
+        self._model = _arguments.text_name("a model's name", model)
+        self._timeout = _arguments.seconds(timeout)
         self._max_batch_size = _batches.batch_size(max_batch_size)
         self._channel = grpc.insecure_channel(address, options=_OPTIONS)
         self._prediction = prediction_service_pb2_grpc.PredictionServiceStub(self._channel)
@@ -116,7 +119,9 @@ class GrpcClient(BlockingClient):
 
         Raises:
             ServingError: there was no answer; its kinds say why.
+            InputError: the inputs have no names, or another argument can't be used.
         """
+        _check_asked(inputs, signature, outputs)
         chosen = (signature or _DEFAULT_SIGNATURE, version, label)
         remembered = self._dtypes.get(chosen)
         try:
@@ -139,7 +144,7 @@ class GrpcClient(BlockingClient):
             self._fill(request.model_spec, version, label)
             request.model_spec.signature_name = signature
             for name, array in batch.items():
-                request.inputs[name].CopyFrom(proto_of(array))
+                request.inputs[name].CopyFrom(_proto(name, array))
             reply = self._send(self._prediction.Predict, request)
             replies.append({name: array_of(proto) for name, proto in reply.outputs.items()})
         return {
@@ -150,15 +155,11 @@ class GrpcClient(BlockingClient):
     def _arrays(self, inputs: Mapping[str, Any], chosen: _Chosen) -> dict[str, np.ndarray]:
         """Make arrays of lists, which don't say their dtype: the server does."""
         if all(isinstance(value, np.ndarray) for value in inputs.values()):
-            return {name: _sendable(value) for name, value in inputs.items()}
+            return {name: _sendable(name, value) for name, value in inputs.items()}
         dtypes = self._dtypes.get(chosen) or self._asked_dtypes(chosen)
-        arrays = {}
-        for name, value in inputs.items():
-            try:
-                arrays[name] = as_array(value, dtypes.get(name, "string"))
-            except SessionError as error:
-                raise RequestRefusedError(error.code, f'input "{name}" {error.message}') from error
-        return arrays
+        return {
+            name: _array(name, value, dtypes.get(name, "string")) for name, value in inputs.items()
+        }
 
     def _asked_dtypes(self, chosen: _Chosen) -> dict[str, str]:
         """Ask for the dtypes of a signature's inputs, and remember them; {}: there is no such."""
@@ -211,9 +212,7 @@ class GrpcClient(BlockingClient):
         ]
 
     def _fill(self, spec: Any, version: int | None, label: str | None) -> None:
-        if version is not None and label is not None:
-            given = f"{version} and {label!r}"
-            raise InputError(f"give a version or a label, not both. Received: {given}")
+        _arguments.check_chosen(version, label)
         spec.name = self._model
         if version is not None:
             spec.version.value = version
@@ -234,9 +233,46 @@ class GrpcClient(BlockingClient):
         self._channel.close()
 
 
-def _sendable(array: np.ndarray) -> np.ndarray:
+def _is_address(address: Any) -> bool:
+    if not isinstance(address, str) or not address.isprintable() or " " in address:
+        return False
+    if address.startswith("unix:"):
+        return True
+    host, _, port = address.rpartition(":")
+    is_number = port.isascii() and port.isdecimal() and len(port) <= len(str(_LARGEST_PORT))
+    return bool(host) and "/" not in host and is_number and 0 < int(port) <= _LARGEST_PORT
+
+
+def _check_asked(inputs: Any, signature: Any, outputs: Any) -> None:
+    if not isinstance(inputs, Mapping):
+        raise InputError(f"inputs must be {{input: rows}}. Received: {type(inputs).__name__}")
+    for name in inputs:
+        _arguments.text_name("an input's name", name)
+    if isinstance(outputs, str | bytes) or not isinstance(outputs, Sequence):
+        raise InputError(f"outputs must be a list of names. Received: {outputs!r}")
+    for name in outputs:
+        _arguments.text_name("an output's name", name)
+    if signature is not None:
+        _arguments.text_name("signature", signature)
+
+
+def _sendable(name: str, array: np.ndarray) -> np.ndarray:
     """NumPy's own strings become bytes, text as UTF-8."""
-    return as_array(array, "string") if array.dtype.kind in "OUS" else array
+    return _array(name, array, "string") if array.dtype.kind in "OUS" else array
+
+
+def _array(name: str, value: Any, dtype: str) -> np.ndarray:
+    try:
+        return as_array(value, dtype)
+    except SessionError as error:
+        raise RequestRefusedError(error.code, f'input "{name}" {error.message}') from error
+
+
+def _proto(name: str, array: np.ndarray) -> Any:
+    try:
+        return proto_of(array)
+    except ValueError as error:
+        raise RequestRefusedError("INVALID_ARGUMENT", f'input "{name}": {error}') from error
 
 
 def _code_name(status: Any) -> str:
@@ -250,4 +286,6 @@ def _serving_error(error: Any) -> ServingError:
         # The server's own word is about its queue; gRPC's is about the connection.
         kind = ServerBusyError if "queue" in message else ServerUnreachableError
         return kind(code, message)
+    if code == "RESOURCE_EXHAUSTED" and any(words in message for words in _TOO_LARGE):
+        return RequestRefusedError(code, message)
     return _ERRORS.get(code, ServerFailedError)(code, message)

@@ -7,7 +7,7 @@ from typing import Any
 
 import httpx
 
-from tfllm.serving.client import _batches, _rest_messages
+from tfllm.serving.client import _arguments, _batches, _rest_messages
 from tfllm.serving.client._blocking_client import BlockingClient
 from tfllm.serving.client.version_status import VersionStatus
 
@@ -47,13 +47,13 @@ class Client(BlockingClient):
             max_batch_size: rows of one request; more are sent in several, one after another.
 
         Raises:
-            InputError: the address is none, or `max_batch_size` is below 1.
+            InputError: the address is none, or a number can't be used.
         """
-        super().__init__(retries)
+        super().__init__(_arguments.retry_count(retries))
         self._server = _rest_messages.server_url(address)
-        self._model = model
+        self._model = _arguments.text_name("a model's name", model)
         self._max_batch_size = _batches.batch_size(max_batch_size)
-        self._http = httpx.Client(timeout=timeout, trust_env=False)
+        self._http = httpx.Client(timeout=_arguments.seconds(timeout), trust_env=False)
 
     def predict(
         self,
@@ -85,13 +85,13 @@ class Client(BlockingClient):
         url = _rest_messages.model_url(self._server, self._model, version, label) + ":predict"
         if instances is not None:
             replies = [
-                self._post(url, "instances", rows, signature)["predictions"]
+                self._post(url, "instances", rows, signature)
                 for rows in _batches.row_batches(instances, self._max_batch_size)
             ]
             return [row for reply in replies for row in reply]
         return _batches.join_columns(
             [
-                self._post(url, "inputs", columns, signature)["outputs"]
+                self._post(url, "inputs", columns, signature)
                 for columns in _batches.column_batches(inputs, self._max_batch_size)
             ]
         )
@@ -103,7 +103,7 @@ class Client(BlockingClient):
             ServingError: there was no answer.
         """
         url = _rest_messages.model_url(self._server, self._model, version, label) + "/metadata"
-        return self._send("GET", url)["metadata"]["signature_def"]["signature_def"]
+        return _rest_messages.read_metadata(self._send("GET", url))
 
     def status(self, *, version: int | None = None) -> list[VersionStatus]:
         """List the versions that the server knows of, newest first, those that ended too.
@@ -117,7 +117,8 @@ class Client(BlockingClient):
         return _rest_messages.model_url(self._server, self._model, version, None)
 
     def _post(self, url: str, key: str, value: Any, signature: str | None) -> Any:
-        return self._send("POST", url, _rest_messages.predict_body(key, value, signature))
+        reply = self._send("POST", url, _rest_messages.predict_body(key, value, signature))
+        return _rest_messages.part_of(reply, _rest_messages.REPLY_KEYS[key])
 
     def _status_once(self, version: int | None) -> list[VersionStatus]:
         reply = self._send_once("GET", self._status_url(version), None)
@@ -129,7 +130,7 @@ class Client(BlockingClient):
     def _send_once(self, method: str, url: str, body: bytes | None) -> Any:
         try:
             return _rest_messages.read_reply(self._http.request(method, url, content=body))
-        except httpx.TransportError as error:
+        except httpx.RequestError as error:
             raise _rest_messages.connection_error(error, url) from error
 
     def close(self) -> None:

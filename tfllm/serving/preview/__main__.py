@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 from tfllm.errors import InputError
+from tfllm.serving._command_line import OneLineParser, say_error
 from tfllm.serving.preview.serve import serve_preview
 from tfllm.serving.preview.settings import PreviewSettings
 
@@ -35,7 +36,7 @@ _PATHS = ("model_config_file",)
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = OneLineParser(
         prog="python -m tfllm.serving.preview",
         description="Serve bundles on this machine through TensorFlow Serving's interfaces. "
         "For trying them out: production runs TensorFlow Serving.",
@@ -56,13 +57,11 @@ def _parser() -> argparse.ArgumentParser:
 
 def main(arguments: list[str]) -> int:
     """Serve until stopped; the exit code is 2 where nothing could be served."""
-    parsed = _parser().parse_args(arguments)
     try:
-        settings = PreviewSettings(**vars(parsed))
+        settings = PreviewSettings(**vars(_parser().parse_args(arguments)))
         serve_preview(settings, functools.partial(print, flush=True))
     except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+        return say_error(error)
     return 0
 
 

@@ -117,6 +117,14 @@ class Catalog:
             if version.error is not None
         ]
 
+    def absent(self) -> list[str]:
+        """Say of each model of which there is no version why that is."""
+        return [
+            f"model {name!r}: {model.why_none()}"
+            for name, model in sorted(self._models.items())
+            if not self._versions.get(name)
+        ]
+
     def serves(self, name: str) -> bool:
         """Say whether a name is a model's."""
         return name in self._models

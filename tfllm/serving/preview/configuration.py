@@ -37,16 +37,19 @@ def models_of_folder(folder: Path) -> list[ServedModel]:
     """Take a bundle, or every bundle of a folder, under the name of its folder.
 
     Raises:
-        InputError: the folder can't be listed.
+        InputError: the folder can't be listed, or is one version.
     """
     folder = folder.absolute()
     try:
+        if folder.name.isdecimal() and (folder / "saved_model.pb").is_file():
+            raise InputError(f"{folder} is one version: give {folder.parent}, which holds it")
         if versions(folder):
             return [ServedModel(folder.name, folder)]
         children = sorted(path for path in folder.iterdir() if path.is_dir())
         return [ServedModel(path.name, path) for path in children if versions(path)]
     except OSError as error:
-        raise InputError(f"can't read the folder of bundles {folder}: {error.strerror}") from error
+        place = error.filename or folder
+        raise InputError(f"can't read the folder of bundles {place}: {error.strerror}") from error
 
 
 def models_of_config(file: Path) -> list[ServedModel]:

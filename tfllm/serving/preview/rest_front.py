@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import re
 import zlib
 
-from aiohttp import web
+from aiohttp import http_exceptions, web
 
 from tfllm.serving import rest
 from tfllm.serving.errors import SessionError
@@ -62,8 +63,12 @@ class RestFront:
         """Give what listens: bodies come as they were sent, and stopping waits for replies."""
         application = web.Application(client_max_size=self._settings.max_request_bytes)
         application.router.add_route("*", "/{path:.*}", self._handle)
+        # Not aiohttp's own logger, which other parts of a program may listen to.
+        log = logging.getLogger("tfllm.serving.http")
+        log.addFilter(_is_ours)
         return web.AppRunner(
             application,
+            logger=log,
             auto_decompress=False,
             access_log=None,
             shutdown_timeout=self._settings.shutdown_seconds,
@@ -166,6 +171,12 @@ class RestFront:
             text = f"Unexpected path: {path}. Should be {_METRICS_PATH}"
             return web.Response(status=400, body=text.encode(), headers=headers)
         return web.Response(body=self._counts.text().encode(), headers=headers)
+
+
+def _is_ours(record: logging.LogRecord) -> bool:
+    """Say whether a record is of a defect, and not of a sender who hangs up or speaks no HTTP."""
+    error = record.exc_info[1] if record.exc_info else None
+    return not isinstance(error, http_exceptions.HttpProcessingError | ConnectionError)
 
 
 def _page(status: int, title: str) -> web.Response:

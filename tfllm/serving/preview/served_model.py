@@ -6,6 +6,8 @@ import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 
+from tfllm.serving.session import versions
+
 __all__ = ["ServedModel"]
 
 
@@ -33,3 +35,14 @@ class ServedModel:
         if self.specific:
             return [number for number in numbers if number in self.specific]
         return numbers[: self.latest] if self.latest else numbers
+
+    def why_none(self) -> str:
+        """Say why no version is there to be loaded, for a person."""
+        try:
+            present = versions(self.base_path)
+        except OSError as error:
+            return f"{self.base_path} can't be listed: {error.strerror}"
+        if not present:
+            return f"{self.base_path} holds no version, that is, a folder named 1, 2, 3 …"
+        wanted = ", ".join(map(str, sorted(self.specific)))
+        return f"{self.base_path} doesn't hold what is asked for by specific: {wanted}"

@@ -22,6 +22,7 @@ from tfllm.serving.preview.settings import PreviewSettings
 __all__ = ["PreviewServer"]
 
 _TURNS = 10
+_REASONS = 3  # why nothing can be served, and no more
 
 
 class PreviewServer:
@@ -70,6 +71,7 @@ class PreviewServer:
     async def _start(self, stack: contextlib.AsyncExitStack) -> None:
         settings = self._settings
         stack.push_async_callback(self.catalog.close)
+        _check_host(settings.host)
         configured_models(settings)  # what it refuses ends the start; later it is only logged
         await self.catalog.poll()
         self._check_loaded()
@@ -84,10 +86,11 @@ class PreviewServer:
     def _check_loaded(self) -> None:
         if self.catalog.available():
             return
-        reasons = [f"{version.folder}: {version.error}" for version in self.catalog.failures()] or [
-            "no version is there"
-        ]
-        raise InputError(f"no model can be served; {'; '.join(reasons)}")
+        failed = [f"{version.folder}: {version.error}" for version in self.catalog.failures()]
+        reasons = [*failed, *self.catalog.absent()]
+        left = len(reasons) - _REASONS
+        more = f"; and {left} more" if left > 0 else ""
+        raise InputError(f"no model can be served; {'; '.join(reasons[:_REASONS])}{more}")
 
     async def _open_rest(self, runner: web.AppRunner, stack: contextlib.AsyncExitStack) -> None:
         await runner.setup()
@@ -123,15 +126,34 @@ class PreviewServer:
             await self.catalog.poll()
 
 
+def _check_host(host: str) -> None:
+    """Try an address before models are loaded.
+
+    Raises:
+        InputError: nobody can listen there, on whatever port.
+    """
+    try:
+        _bind(host, 0)
+    except (OSError, UnicodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "no name of a host"
+        wanted = "an address of this machine, such as 127.0.0.1, or 0.0.0.0 for all of them"
+        raise InputError(f"--host must be {wanted} ({reason}). Received: {host!r}") from error
+
+
 def _check_free(host: str, port: int, taken: Any) -> None:
     """Try a port before gRPC does, which would log a page."""
+    try:
+        _bind(host, port)
+    except OSError as error:
+        raise taken("--grpc_port", port, error) from error
+
+
+def _bind(host: str, port: int) -> None:
+    host.encode("idna")  # or what is no name at all would be a TypeError below
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port))
-        except OSError as error:
-            raise taken("--grpc_port", port, error) from error
+        probe.bind((host, port))
 
 
 async def _closed(runner: web.AppRunner) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 import os
 from pathlib import Path
 
@@ -12,6 +11,9 @@ from tfllm.errors import InputError
 __all__ = ["PreviewSettings"]
 
 _LARGEST_PORT = 65_535
+_MOST_WORKERS = 1024  # threads
+_LONGEST = 366 * 24 * 3600  # seconds
+_SHORTEST_POLL = 0.01  # seconds: more often is a loop that only looks
 _LARGEST_REQUEST = 2**31 - 1  # bytes of one gRPC message
 
 
@@ -52,23 +54,31 @@ class PreviewSettings:
     max_request_bytes: int = 16 * 2**20
     max_waiting: int = 256
     max_batch_rows: int = 64
-    workers: int = os.cpu_count() or 1
+    workers: int = min(os.cpu_count() or 1, _MOST_WORKERS)
     shutdown_seconds: float = 30.0
 
     def __post_init__(self) -> None:
         """Refuse what can't be served."""
         if (self.folder is None) == (self.model_config_file is None):
             raise InputError("give either a folder of bundles or --model_config_file, not both")
-        for name in ("timeout_seconds", "poll_seconds", "max_waiting", "max_batch_rows", "workers"):
-            self._check(name, 0 < getattr(self, name) < math.inf, "above 0")
-        for name in ("load_retries", "load_retry_seconds", "shutdown_seconds"):
-            self._check(name, 0 <= getattr(self, name) < math.inf, "at least 0")
+        self._check("host", bool(self.host), "an address, such as 127.0.0.1")
+        self._check_within("timeout_seconds", 0.001, _LONGEST)
+        self._check_within("poll_seconds", _SHORTEST_POLL, _LONGEST)
+        self._check_within("workers", 1, _MOST_WORKERS)
+        for name in ("load_retry_seconds", "shutdown_seconds"):
+            self._check_within(name, 0, _LONGEST)
+        for name in ("max_waiting", "max_batch_rows"):
+            self._check(name, getattr(self, name) >= 1, "at least 1")
+        self._check("load_retries", self.load_retries >= 0, "at least 0")
         for name in ("rest_port", "grpc_port"):
             known = 0 <= getattr(self, name) <= _LARGEST_PORT
             self._check(name, known, f"from 0, any free one, to {_LARGEST_PORT}")
-        known = 0 < self.max_request_bytes <= _LARGEST_REQUEST
-        self._check("max_request_bytes", known, f"from 1 to {_LARGEST_REQUEST}")
+        self._check_within("max_request_bytes", 1, _LARGEST_REQUEST)
+
+    def _check_within(self, name: str, least: float, most: float) -> None:
+        known = least <= getattr(self, name) <= most
+        self._check(name, known, f"from {least} to {most}")
 
     def _check(self, name: str, usable: bool, wanted: str) -> None:
         if not usable:
-            raise InputError(f"--{name} must be {wanted}. Received: {getattr(self, name)}")
+            raise InputError(f"--{name} must be {wanted}. Received: {getattr(self, name)!r}")
