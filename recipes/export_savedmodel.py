@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -105,12 +106,17 @@ class Served:
 def main(config: Config) -> None:
     """A folder in, a bundle out."""
     # 1. What it is. What can be refused is refused before TensorFlow is imported.
+    for name in ("model", "export_name"):
+        cli.require(getattr(config, name) != "", name, "''", "must not be empty")
     for name in ("sequence_length", "max_question_tokens", "keep_versions"):
         value = getattr(config, name)
         cli.require(value is None or value >= 1, name, value, "must be at least 1")
     source = source_of(config.model)
-    task = task_of(source.folder) if config.task == "auto" else config.task
-    check_generation(config, source, task)
+    task = chosen_task(config, source)
+    check_flags(config, task)
+    if task == "generation":
+        templates.load_template(source.folder)
+        generation_defaults(config, source)
     name = config.export_name or default_name(config.model)
     export.check_name(name)
     cli.check_writable(Path(config.export_dir), "export_dir")
@@ -136,19 +142,30 @@ def main(config: Config) -> None:
     print(f"Serve it:\n\n    {serving.docker_run_line(bundle)}")
 
 
-def check_generation(config: Config, source: Source, task: str) -> None:
-    """Refuse settings of generation that can't be meant, or are not for this task."""
-    if task == "generation":
-        generation_defaults(config, source)
-        return
-    for name in GENERATION:
+def chosen_task(config: Config, source: Source) -> str:
+    """Take the task that is given, where the model can do it, or that of the model."""
+    if config.task == "auto":
+        return task_of(source.folder)
+    path = checkpoint_files.find(source.folder, "config.json")
+    kind = None if path is None else model_config(path).get("model_type")
+    rule = f"can't be done by {source.folder}, a GPT-2: it is for generation"
+    cli.require(kind != "gpt2" or config.task == "generation", "task", config.task, rule)
+    return config.task
+
+
+def check_flags(config: Config, task: str) -> None:
+    """Refuse flags that are for other tasks, since they would change nothing."""
+    for name, own in TASKS_OF_FLAGS.items():
         given = getattr(config, name)
-        cli.require(given is None, name, given, f"is for generation, and this is {task}")
+        fits = given is None or given is False or task in own
+        cli.require(fits, name, given, f"is for {' and '.join(own)}, and this is {task}")
 
 
 def source_of(model: str) -> Source:
     """Find the model's folder and, where it is a run's, the run's flags and numbers."""
     folder = Path(model)
+    if folder.is_dir() and not os.access(folder, os.R_OK | os.X_OK):
+        raise InputError(f"--model {model} can't be read: permission denied")
     record = folder / "run.json"
     if not record.is_file():
         if (folder / "checkpoints").is_dir():
@@ -157,11 +174,26 @@ def source_of(model: str) -> Source:
     try:
         found = json.loads(record.read_text(encoding="utf-8"))
         config, metrics = dict(found["config"]), dict(found["metrics"])
+        check_record(config, metrics)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"{record} can't be read as a run's record: {error!r}") from error
     if not (folder / "model").is_dir():
         raise InputError(f"--model {model} is a run without model/: give a transformers folder")
     return Source(folder / "model", config, metrics)
+
+
+def check_record(config: Mapping[str, Any], metrics: Mapping[str, Any]) -> None:
+    """See that what is read from a run is of the kind that it should be.
+
+    Raises:
+        TypeError: naming what is not.
+    """
+    for name in ("sequence_length", "overlap", "max_question_tokens"):
+        if not isinstance(config.get(name), int | None):
+            raise TypeError(f"{name} is {config[name]!r:.60}, not a whole number")
+    for name, value in metrics.items():
+        if not isinstance(value, int | float):
+            raise TypeError(f"the metric {name} is {value!r:.60}, not a number")
 
 
 def task_of(name_or_folder: str | Path) -> str:
@@ -172,11 +204,8 @@ def task_of(name_or_folder: str | Path) -> str:
             f"--model {name_or_folder} is no run's folder, no transformers folder (it has no "
             "config.json) and no name that can be downloaded"
         )
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path} can't be read as JSON: {error}") from error
-    names = [str(name) for name in config.get("architectures") or ()]
+    listed = model_config(path).get("architectures") or ()
+    names = [str(name) for name in (listed if isinstance(listed, list | tuple) else [listed])]
     for ending, task in ARCHITECTURES.items():
         if any(name.endswith(ending) for name in names):
             return task
@@ -185,6 +214,17 @@ def task_of(name_or_folder: str | Path) -> str:
         f"{path} names the architectures {', '.join(names) or 'none'}, none of which is known. "
         f"Give --task, one of {known}"
     )
+
+
+def model_config(path: Path) -> dict[str, Any]:
+    """Read a `config.json`."""
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} can't be read as JSON: {error}") from error
+    if not isinstance(config, dict):
+        raise InputError(f"{path} is no model's configuration: it holds no JSON object")
+    return config
 
 
 def default_name(model: str) -> str:
@@ -266,11 +306,26 @@ def causal_lm(config: Config, source: Source) -> Served:
 def generation_defaults(config: Config, source: Source) -> models.GenerationDefaults:
     """Let the flags change what the run's bundle did by default."""
     found = models.GenerationDefaults.load(source.folder)
-    return found.changed(**{name: getattr(config, name) for name in GENERATION})
+    try:
+        return found.changed(**{name: getattr(config, name) for name in GENERATION})
+    except InputError as error:
+        raise InputError(f"--{error}") from error
 
 
 # Flags of generation.
 GENERATION = ("max_new_tokens", "num_beams", "temperature", "top_k", "top_p")
+
+# Flags → the tasks that they are for.
+CLASSIFIED = ("text_classification", "token_classification")
+TASKS_OF_FLAGS: dict[str, tuple[str, ...]] = {
+    "sequence_length": (*CLASSIFIED, "question_answering", "embedding"),
+    "text_pair": ("text_classification",),
+    "windows": ("text_classification",),
+    "overlap": (*CLASSIFIED, "question_answering"),
+    "max_question_tokens": ("question_answering",),
+    "allow_pickle": (*CLASSIFIED, "question_answering", "embedding"),
+    **dict.fromkeys(GENERATION, ("generation",)),
+}
 
 TASKS: dict[str, Callable[[Config, Source], Served]] = {
     "text_classification": text_classifier,

@@ -21,7 +21,8 @@ from typing import ClassVar, Literal
 
 from tfllm import cli, data, export, metrics, models, serving, text, training
 from tfllm.data import readers, tasks, templates
-from tfllm.models import gpt2_sizes
+from tfllm.errors import InputError
+from tfllm.models import generation_defaults, gpt2_sizes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,7 +74,10 @@ class Config(cli.FineTuningConfig):
         cli.require(not self.allow_pickle, "allow_pickle", True, "is not for GPT-2")
         cli.require(self.generated >= 1, "generated", self.generated, "must be at least 1")
         beams = self.num_beams
-        cli.require(beams is None or beams >= 1, "num_beams", beams, "must be at least 1")
+        rule = f"must be at least 1 and at most {generation_defaults.MOST_BEAMS}"
+        right = beams is None or 1 <= beams <= generation_defaults.MOST_BEAMS
+        cli.require(right, "num_beams", beams, rule)
+        cli.require(bool(self.end_of_turn.strip()), "end_of_turn", "''", "must not be blank")
         known = metrics.GENERATION_METRICS
         for name in self.metrics:
             cli.require(name in known, "metrics", name, f"must be of {', '.join(known)}")
@@ -115,6 +119,7 @@ def main(config: Config, run: cli.Run) -> None:
     run.say(f"Reading {' '.join(config.train) or 'the notes that tfllm brings'} …")
     template = config.template()
     parts = read(config, template)
+    check_questions(config, template, parts)
     bundle_name = config.export_name or f"generator-{parts.name}"
     export.check_name(bundle_name)
 
@@ -221,6 +226,7 @@ def main(config: Config, run: cli.Run) -> None:
     instances = [question.request for question in asked]
     truths = [question.reference for question in asked]
     run.say(serving.trial_text(bundle, run.directory / "tensorboard", instances, truths))
+    run.say(f"Ask it here:\n\n    python recipes/generate.py {run.directory}")
 
 
 def read(config: Config, template: templates.ExampleTemplate) -> tasks.Parts:
@@ -242,6 +248,23 @@ def read(config: Config, template: templates.ExampleTemplate) -> tasks.Parts:
         validation_fraction=config.validation_fraction,
         on_error=config.on_error,
     )
+
+
+def check_questions(
+    config: Config, template: templates.ExampleTemplate, parts: tasks.Parts
+) -> None:
+    """See that each part asks for something, since what the model writes is measured."""
+    for flag, examples in parts.named():
+        if any(template.questions(example) for example in examples):
+            continue
+        given = " ".join(getattr(config, flag[2:]) or config.train)
+        why = "no dialogue has a turn of who is learnt behind another one (--speaker)"
+        if all(len(example["turns"]) < 2 for example in examples):
+            why = (
+                f"no dialogue has a second turn; is {config.end_of_turn!r} what ends one "
+                "(--end_of_turn)?"
+            )
+        raise InputError(f"{flag} {given}: {why}")
 
 
 def create_model(config: Config, tokenizer: text.Tokenizer, run: cli.Run) -> models.CausalLM:

@@ -16,15 +16,17 @@ import contextlib
 import dataclasses
 import itertools
 import json
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import tyro
 
 from tfllm import cli, serving, training
 from tfllm.errors import InputError
+from tfllm.models import generation_defaults
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -47,6 +49,9 @@ class Config(cli.GenerationConfig):
     def check(self) -> None:
         """Refuse what contradicts itself, before TensorFlow is imported."""
         super().check()
+        cli.require(bool(self.model), "model", "''", "must not be empty")
+        beams, most = self.num_beams, generation_defaults.MOST_BEAMS
+        cli.require(beams is None or beams <= most, "num_beams", beams, f"must be at most {most}")
         cli.require(self.batch_size >= 1, "batch_size", self.batch_size, "must be at least 1")
         self.exclude("prompt", "file")
         rule = "needs --prompt or --file: a chat is not written to a file"
@@ -62,12 +67,19 @@ class Config(cli.GenerationConfig):
 def main(config: Config) -> None:
     """Prompts in, texts out."""
     config.check()
-    with open_writer(config) as writer:
-        if config.is_chat:
+    if config.is_chat:
+        with open_writer(config) as writer:
             cli.chat(writer)
-        elif config.prompt is None or config.output != "-":
-            write_file(config, writer)
-        else:
+    elif config.prompt is None or config.output != "-":
+        # Files first: one that can't be read or written is told at once.
+        with (
+            lines_of(config) as lines,
+            cli.new_file(config.output, "output") as output,
+            open_writer(config) as writer,
+        ):
+            write_file(config, writer, lines, output)
+    else:
+        with open_writer(config) as writer:
             write_one(config, writer, config.prompt)
 
 
@@ -75,6 +87,7 @@ def main(config: Config) -> None:
 def open_writer(config: Config) -> Iterator[cli.Writer]:
     """Load what writes: a model's folder, or a bundle."""
     folder = Path(config.model)
+    check_open(folder)
     if (folder / "run.json").is_file() or (folder / "checkpoints").is_dir():
         folder = folder / "model"
         if not folder.is_dir():
@@ -83,10 +96,30 @@ def open_writer(config: Config) -> Iterator[cli.Writer]:
         cli.require(
             not config.raw, "raw", True, "is for a model's folder: a bundle fills templates"
         )
-        with open_bundle(config, serving.newest_version(folder)) as writer:
+        with open_bundle(config, version_in(folder)) as writer:
             yield writer
         return
     yield load_model(config, str(folder) if folder.is_dir() else config.model)
+
+
+def check_open(folder: Path) -> None:
+    """Refuse a folder that may not be read."""
+    if folder.is_dir() and not os.access(folder, os.R_OK | os.X_OK):
+        raise InputError(f"the folder {folder} can't be read: permission denied")
+
+
+def version_in(folder: Path) -> Path:
+    """Find a bundle's newest version; of a folder of bundles, say which there are."""
+    try:
+        return serving.newest_version(folder)
+    except InputError:
+        found = sorted(p.parent.parent.name for p in folder.glob("*/[0-9]*/saved_model.pb"))
+        if not found:
+            raise
+        names = ", ".join(dict.fromkeys(found))
+        raise InputError(
+            f"{folder} is a folder of bundles: {names}. Give one, as in {folder / found[0]}"
+        ) from None
 
 
 @contextlib.contextmanager
@@ -132,13 +165,11 @@ def write_one(config: Config, writer: cli.Writer, given: str) -> None:
         print("\n\n".join(writer.write([prompt])[0]))
 
 
-def write_file(config: Config, writer: cli.Writer) -> None:
+def write_file(
+    config: Config, writer: cli.Writer, lines: Iterator[cli.InputLine], output: IO[str]
+) -> None:
     """Write one JSON object a prompt, in the prompts' order."""
-    with (
-        lines_of(config) as lines,
-        cli.new_file(config.output, "output") as output,
-        cli.progress("generating", "prompts") as done,
-    ):
+    with cli.progress("generating", "prompts") as done:
 
         def write(prompts: list[str]) -> list[list[str]]:
             texts = writer.write(prompts)
@@ -166,7 +197,10 @@ def lines_of(config: Config) -> Iterator[Iterator[cli.InputLine]]:
         yield iter([cli.InputLine("--prompt", config.prompt)])
         return
     with cli.input_lines(config.file or "-", "file") as lines:
-        yield lines
+        first = next(lines, None)
+        if first is None:
+            raise InputError(f"--file {config.file or '-'} holds no prompt. Give one a line")
+        yield itertools.chain([first], lines)
 
 
 def made(writer: cli.Writer, lines: Sequence[cli.InputLine]) -> list[str]:

@@ -64,8 +64,8 @@ def start(tmp_path):
 def test_a_run_leaves_its_record_and_prints_it_last(start, tmp_path):
     done = start("--learning-rate", "0.5", "--global_batch_size", "7")
     assert done.returncode == 0, done.stderr
-    *_, people, last = done.stdout.splitlines()
-    assert people == "a line for people"
+    *_, people, place, last = done.stdout.splitlines()
+    assert (people, place) == ("a line for people", "The run is in runs/toy.")
     record = json.loads(last)
     assert record == json.loads((tmp_path / "runs" / "toy" / "run.json").read_text())
     assert set(record) == {

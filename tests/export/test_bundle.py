@@ -179,6 +179,9 @@ def test_a_folder_that_cannot_be_written_is_the_users_to_mend(scorer, tmp_path):
     with pytest.raises(InputError, match="Not a directory"):
         export_bundle(signatures, tmp_path / "file", "tiny", modules=[scorer], probes=A_TEXT)
     with pytest.raises(InputError, match="File name too long"):
+        long = tmp_path / ("n" * 300)
+        export_bundle(signatures, long, "tiny", modules=[scorer], probes=A_TEXT)
+    with pytest.raises(InputError, match="have at most 200 characters"):
         export_bundle(signatures, tmp_path, "n" * 300, modules=[scorer], probes=A_TEXT)
     if os.geteuid():
         forbidden = tmp_path / "forbidden"

@@ -20,6 +20,11 @@ def model(tiny_model):
         ({"sampling": Sampling(temperature=-1.0)}, "temperature must be .* at least 0.*-1.0"),
         ({"sampling": Sampling(temperature=float("nan"))}, "temperature .* Received: nan"),
         ({"sampling": Sampling(temperature=float("inf"))}, "temperature .* Received: inf"),
+        ({"sampling": Sampling(temperature=1e300)}, "temperature .* 32 bits.* Received: 1e.300"),
+        ({"sampling": {}}, "sampling must be a Sampling. Received: {}"),
+        ({"rules": 3}, "rules must be a Rules. Received: 3"),
+        ({"eos_id": float("nan")}, "eos_id must be one id, a whole number. Received: nan"),
+        ({"eos_id": [0, 1]}, "eos_id must be one id.*0, 1"),
         ({"sampling": Sampling(top_k=-1)}, "top_k must be a whole number of at least 0.*-1"),
         ({"sampling": Sampling(top_k=2.5)}, "top_k must be a whole number .*2.5"),
         ({"sampling": Sampling(top_p=1.5)}, "top_p must be a number between 0 and 1.*1.5"),
@@ -56,7 +61,9 @@ def test_settings_that_cannot_be_meant_are_refused_alike(model, settings, says):
 @pytest.mark.parametrize(
     ("beam", "says"),
     [
-        (Beam(0), "num_beams must be a whole number of at least 1. Received: 0"),
+        (Beam(0), "num_beams must be a whole number between 1 and 256. Received: 0"),
+        (Beam(10**7), "num_beams must be a whole number between 1 and 256. Received: 10000000"),
+        (3, "beam must be a Beam. Received: 3"),
         (Beam(2, num_returned=3), "num_returned=3, num_beams=2"),
         (Beam(2, num_returned=0), "num_returned .* at least 1"),
         (Beam(2, length_penalty=float("nan")), "length_penalty .* Received: nan"),

@@ -179,6 +179,18 @@ def test_a_temperature_of_no_meaning_takes_the_likeliest(temperature):
     assert chosen.numpy().tolist() == [1]
 
 
+def test_a_temperature_that_is_no_number_takes_the_likeliest_in_a_graph_too():
+    @tf.function(input_signature=[tf.TensorSpec([None])], autograph=False)
+    def choose(temperature):
+        logits = tf.tile([[0.0, 5.0, 5.1]], [tf.size(temperature), 1])
+        sampling = Sampling(temperature, seed=tf.range(tf.size(temperature)))
+        return choose_next(logits, sampling, tf.constant(0))
+
+    temperatures = tf.constant([float("nan"), 0.0, 1.0, -1.0] * 16)
+    chosen = choose(temperatures).numpy().reshape(16, 4)
+    assert set(chosen[:, [0, 1, 3]].ravel()) == {2} and set(chosen[:, 2]) == {1, 2}
+
+
 def test_no_rows():
     sampling = Sampling(top_k=tf.constant([], tf.int32), top_p=0.5, min_p=0.1)
     assert choose_next(tf.zeros([0, 7]), sampling, tf.constant(0)).numpy().tolist() == []

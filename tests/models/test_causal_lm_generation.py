@@ -1,5 +1,7 @@
 """`generate`, `stream` and `score` of a real tiny GPT-2, with a real tokenizer."""
 
+import json
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -236,7 +238,23 @@ def test_scores_are_log_softmax(model, tokenizer):
         (lambda m, t: m.generate(["a"], tokenizer=t, stop="a"), "stop must be a list of texts"),
         (lambda m, t: m.stream("a" * 30, tokenizer=t), "exceed the model's 24 positions"),
         (lambda m, t: m.score([[1] * 25]), "text 0 has 25 tokens, and the model 24 positions"),
-        (lambda m, t: m.score([[1]], batch_size=0), "batch_size must be at least 1"),
+        (lambda m, t: m.score([[1]], batch_size=0), "batch_size must be a whole number"),
+        (lambda m, t: m.score([[1]], batch_size=1.5), "batch_size must be .* Received: 1.5"),
+        (lambda m, t: m.generate(None), "rows of ids. Received: None"),
+        (lambda m, t: m.generate(["a", 3], tokenizer=t), "prompt 1 is no text: 3"),
+        (lambda m, t: m.generate([[1, "a"]]), "prompts must be rows of ids"),
+        (lambda m, t: m.generate(np.zeros([1, 1, 1], int)), r"ids \[rows, positions\]. Rec.*1, 1"),
+        (lambda m, t: m.generate(np.array([1.5])), "an array of float64"),
+        (lambda m, t: m.generate(["\ud800"], tokenizer=t), "prompt 0 is no Unicode text"),
+        (lambda m, t: m.generate(["a"], tokenizer=t, stop=[5]), "stop text 0 is no text. Rec.*5"),
+        (
+            lambda m, t: m.generate(["a"], tokenizer=t, stop=["", "x" * 257]),
+            "stop text 1 has 257 bytes, and may have 256",
+        ),
+        (lambda m, t: m.generate(["a"], tokenizer=t, beam=3), "beam must be a Beam"),
+        (lambda m, t: m.stream([1.5], tokenizer=t), "give one text, or its ids"),
+        (lambda m, t: m.signatures(t, beam=Beam(10**7)), "num_beams must be .* and 256"),
+        (lambda m, t: m.signatures(t, sampling=Sampling(-1.0)), "temperature must be"),
     ],
 )
 def test_what_cannot_be_meant_is_refused(model, tokenizer, ask, message):
@@ -304,3 +322,11 @@ def test_a_bundle_may_search(model, tokenizer):
     assert tokenizer.detokenize(tf.ragged.constant([ids[ids >= 0]])).numpy()[0].decode() == found[0]
     with pytest.raises(InputError, match="give one of beam and sampling"):
         model.signatures(tokenizer, sampling=Sampling(), beam=Beam(2))
+
+
+@pytest.mark.parametrize("count", ["x", 0, 1.5, None])
+def test_a_configuration_that_is_none_is_refused(tmp_path, count):
+    config = {"model_type": "gpt2", "n_embd": count}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(InputError, match="n_embd in the config.json of .* must be a whole number"):
+        CausalLM.from_pretrained(tmp_path)

@@ -3,8 +3,8 @@ import dataclasses
 import pytest
 
 from tfllm.errors import InputError
-from tfllm.generation import Beam, Sampling
-from tfllm.models import GenerationDefaults
+from tfllm.generation import Beam, Sampling, checks
+from tfllm.models import GenerationDefaults, generation_defaults
 
 SETTINGS = [
     GenerationDefaults(),
@@ -45,10 +45,18 @@ def test_what_is_given_takes_the_place_of_what_is_here():
     assert chance.changed(top_p=0.5) == dataclasses.replace(chance, top_p=0.5)
 
 
+def test_a_beam_has_one_limit_everywhere():
+    assert generation_defaults.MOST_BEAMS == checks.MOST_BEAMS
+
+
 @pytest.mark.parametrize(
     ("given", "message"),
     [
         ({"max_new_tokens": 0}, "max_new_tokens must be at least 1. Received: 0"),
+        ({"num_beams": 257}, "num_beams must be at most 256. Received: 257"),
+        ({"max_new_tokens": 2**31}, "max_new_tokens must be below 2³¹"),
+        ({"temperature": 1e300}, "temperature must be a number of 32 bits. Received: 1e.300"),
+        ({"temperature": 1, "top_k": 2**31}, "top_k must be below 2³¹"),
         ({"num_beams": True}, "num_beams must be at least 1. Received: True"),
         ({"temperature": float("nan")}, "temperature must be at least 0. Received: nan"),
         ({"temperature": 1, "top_p": 0}, "top_p must be above 0 and at most 1. Received: 0"),

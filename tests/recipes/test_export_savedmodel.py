@@ -179,18 +179,56 @@ def test_a_generators_run_is_exported_as_its_own_bundle_was(
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
+        (["--top_k", "-5"], "^--top_k must be at least 0. Received: -5"),
+        (["--num_beams", "1000000"], "^--num_beams must be at most 256. Received: 1000000"),
+        (["--text_pair"], "--text_pair is for text_classification, and this is generation"),
+        (["--sequence_length", "5"], "--sequence_length is for text_cl.*, and this is generation"),
+        (["--windows"], "--windows is for text_classification, and this is generation"),
+        (["--overlap", "5"], "--overlap is for .*, and this is generation. Received: 5"),
+        (["--max_question_tokens", "5"], "--max_question_tokens is for question_answering, and"),
+        (["--task", "text_classification"], "--task can't be done by .*, a GPT-2: it is for gen"),
+        (["--export_name", ""], "--export_name must not be empty"),
+        (["--export_name", "n" * 300], "have at most 200 characters; received 'nnn"),
+        (["--model", ""], "--model must not be empty"),
+        (["--export_dir", "/proc/x"], "--export_dir /proc/x can't be made: /proc takes no files"),
         (["--top_p", "0.5"], "top_p 0.5 means nothing at temperature 0"),
         (["--top_k", "7", "--temperature", "0"], "top_k 7 means nothing at temperature 0"),
         (["--temperature", "1", "--num_beams", "2"], "num_beams 2 and temperature 1.0 exclude"),
         (["--max_new_tokens", "0"], "max_new_tokens must be at least 1. Received: 0"),
         (["--top_p", "1.5", "--temperature", "1"], "top_p must be above 0 and at most 1"),
-        (["--task", "embedding", "--num_beams", "2"], "--num_beams is for generation, and this"),
     ],
 )
 def test_settings_of_generation_that_can_not_be_meant(exporting, generator_run, flags, message):
     config = parse(exporting.Config, None, "x", ["--model", str(generator_run), *flags])
     with pytest.raises(InputError, match=message):
         exporting.main(config)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("model/config.json", "[1]", "config.json is no model's configuration: it holds no JSON"),
+        ("model/template.json", '{"kind": "zzz"}', "its kind is 'zzz', and there are 'pair' and"),
+        ("model/template.json", '{"kind": "pair"}', "can't be read as a template: it has no 'pr"),
+        ("run.json", '{"config": {}, "metrics": {"loss": "high"}}', "metric loss is 'high', not"),
+        (
+            "run.json",
+            '{"config": {"overlap": "lots"}, "metrics": {}}',
+            "overlap is 'lots', not a whole",
+        ),
+    ],
+)
+def test_files_of_a_run_that_are_none(exporting, tmp_path, name, content, message):
+    (tmp_path / "model").mkdir()
+    files = {
+        "model/config.json": '{"architectures": ["GPT2LMHeadModel"], "model_type": "gpt2"}',
+        "run.json": '{"config": {}, "metrics": {}}',
+        name: content,
+    }
+    for path, text_of_file in files.items():
+        (tmp_path / path).write_text(text_of_file)
+    with pytest.raises(InputError, match=message):
+        exporting.main(exporting.Config(str(tmp_path)))
 
 
 def refused(recipe, *flags):
@@ -201,7 +239,7 @@ def refused(recipe, *flags):
 
 
 def test_what_is_no_model_is_refused_in_one_line(recipe, tmp_path):
-    assert "can't be had from the hub" in refused(recipe, "--model", "./nowhere")
+    assert "there is no folder ./nowhere" in refused(recipe, "--model", "./nowhere")
     (tmp_path / "t5").mkdir()
     (tmp_path / "t5" / "config.json").write_text('{"architectures": ["T5Encoder"]}')
     line = refused(recipe, "--model", "t5")
@@ -211,6 +249,8 @@ def test_what_is_no_model_is_refused_in_one_line(recipe, tmp_path):
     assert "--keep_versions must be at least 1" in refused(
         recipe, "--model", "t5", "--keep_versions", "0"
     )
+    line = refused(recipe, "--model", "t5", "--task", "embedding", "--num_beams", "2")
+    assert "--num_beams is for generation, and this is embedding" in line
     line = refused(recipe, "--model", "t5", "--task", "embedding", "--export_name", "a/b")
     assert "a bundle's name must be" in line
     assert sorted(path.name for path in tmp_path.iterdir()) == ["run", "t5"]

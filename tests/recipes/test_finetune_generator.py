@@ -2,6 +2,8 @@
 
 import json
 import re
+import runpy
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,10 +12,12 @@ from transformers import GPT2Config
 
 from tfllm import text
 from tfllm.data.templates import DialogueTemplate, PairTemplate, Template, load_template
+from tfllm.errors import InputError
 from tfllm.models import CausalLM, GenerationDefaults
 from tfllm.serving import Session
 
 NAME = "finetune_generator"
+RECIPES = Path(__file__).parent.parent.parent / "recipes"
 TINY = [
     *("--num_layers", 1, "--num_heads", 2, "--hidden_dim", 16, "--vocabulary_size", 300),
     *("--global_batch_size", 8, "--sequence_length", 48),
@@ -59,6 +63,10 @@ def test_texts_in_texts_out(recipe, tmp_path):
     assert {"rouge1", "rougeL", "exact_match", "test_rougeLsum"} <= set(metrics)
     assert metrics["train_examples"] == 120 and metrics["train_prompts_cut"] == 0
     assert done.out.count("Truth:") == 3
+    assert f"python recipes/generate.py runs/{NAME}\n" in done.out
+    *_, tested, place, _ = done.out.splitlines()
+    assert tested.startswith("Test: ") and "rougeLsum" in tested
+    assert place == f"The run is in runs/{NAME}."
     assert done.record["versions"]["rouge"].startswith("nrefs:1|")
 
     # The model's folder, the bundle and the file of predictions say the same.
@@ -138,7 +146,10 @@ def test_a_dry_run_with_what_tfllm_brings(recipe, tmp_path):
             "--turn_template is for dia",
         ),
         (["--turn_template", r"{text}\n"], "tfllm brings none. Give some with --train"),
-        (["--train", "a.jsonl"], "--train .*a.jsonl:1 has no field 'source'; its fields: 'x'"),
+        (["--train", "a.jsonl"], "--train .*a.jsonl:1 has no field 'source', which --prompt_temp"),
+        (["--num_beams", 1000000], "--num_beams must be at least 1 and at most 256. Received: 10"),
+        (["--export_name", ""], "--export_name must not be empty"),
+        (["--end_of_turn", " "], "--end_of_turn must not be blank"),
         (["--train", "no.en:no.de"], "--train .*'no.en' does not exist"),
         (["--metrics", "meteor"], "--metrics must be of rouge, .*Received: meteor"),
         (["--best_metric", "bleu"], "--best_metric must be one of loss, exact_match, .*: bleu"),
@@ -155,3 +166,35 @@ def test_what_can_not_be_done_is_said_in_one_line(recipe, tmp_path, flags, messa
     (line,) = [line for line in done.err.splitlines() if line.strip()]
     assert re.search(message, line), line
     assert {path.name for path in tmp_path.iterdir()} == {"a.jsonl"}
+
+
+@pytest.mark.parametrize(
+    ("line", "speaker", "message"),
+    [
+        (
+            "hi __eou__",
+            "last",
+            "--train a.txt: no dialogue has a second turn; is '__eou__' what ends",
+        ),
+        (
+            "hi __eou__ ho __eou__",
+            "first",
+            r"--train a.txt: no dialogue has a turn of who is learnt .*\(--speaker\)",
+        ),
+        ("hi __eou__ ho __eou__ hu __eou__", "first", None),
+    ],
+)
+def test_dialogues_must_ask_for_something(monkeypatch, tmp_path, line, speaker, message):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a.txt").write_text("".join(f"{i} {line}\n" for i in range(30)))
+    finetune = runpy.run_path(str(RECIPES / f"{NAME}.py"))
+    config = finetune["Config"](
+        train=("a.txt",), turn_template=r"{speaker}: {text}\n", speaker=speaker
+    )
+    template = config.template()
+    parts = finetune["read"](config, template)
+    if message is None:
+        finetune["check_questions"](config, template, parts)
+        return
+    with pytest.raises(InputError, match=message):
+        finetune["check_questions"](config, template, parts)

@@ -96,6 +96,7 @@ def run(folders, tmp_path, monkeypatch, capsys):
         recipe.main(cli_config(*words))
         return capsys.readouterr().out
 
+    run.plain_of = ask
     run.plain = lambda name, *words: ask(folders / name, *words)
     return run
 
@@ -126,15 +127,25 @@ class TestFolder:
         assert len(set(alone.values())) > 1
 
     def test_objects_and_output(self, run, tmp_path):
-        lines = [json.dumps({"text": "the\ncat", "id": 7}), "{no object", "the cat"]
+        lines = ["{no object", json.dumps({"text": "the\ncat", "id": 7}), "the cat"]
         path = write_lines(tmp_path / "p.jsonl", lines)
         assert run("nano", "--file", path, "--output", "new.jsonl") == ""
         found = answers((tmp_path / "new.jsonl").read_text(encoding="utf-8"))
-        assert [line["prompt"] for line in found] == [json.loads(lines[0]), *lines[1:]]
+        assert [line["prompt"] for line in found] == [lines[0], json.loads(lines[1]), lines[2]]
         with pytest.raises(InputError, match="--output new.jsonl exists already"):
             run("nano", "--file", path, "--output", "new.jsonl")
         assert run("nano", "--prompt", "the cat", "--output", "one.jsonl") == ""
         assert answers((tmp_path / "one.jsonl").read_text()) == found[2:]
+
+    def test_files_that_hold_no_prompts(self, run, tmp_path):
+        with pytest.raises(InputError, match="p.txt holds no prompt. Give one a line"):
+            run("nano", "--file", write_lines(tmp_path / "p.txt", []), "--output", "new")
+        path = write_lines(tmp_path / "p.jsonl", ['{"text": "a"}', "{bad"])
+        with pytest.raises(InputError, match=r"p.jsonl:2 begins like the objects above it, and is"):
+            run("nano", "--file", path, "--output", "new")
+        assert not (tmp_path / "new").exists()
+        with pytest.raises(InputError, match=r"--prompt: 'text' must be Unicode text, in UTF-8"):
+            run("nano", "--prompt", "\udcff\udcfe")
 
     def test_chance(self, run):
         words = ("--prompt", "the cat", "--temperature", 2)
@@ -238,10 +249,15 @@ class TestBundle:
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ("--num_beams 4 --top_p 0.9", "--num_beams and --top_p 0.9 exclude each other. Receiv.*4"),
-        ("--num_beams 4 --temperature 1", "--num_beams and --temperature 1.0 exclude"),
-        ("--temperature 0 --top_k 5", "--temperature and --top_k 5 exclude"),
-        ("--prompt a --file b", "--prompt and --file b exclude"),
+        ("--num_beams 4 --top_p 0.9", "--num_beams 4 and --top_p 0.9 exclude each other. Give"),
+        ("--num_beams 4 --temperature 1", "--num_beams 4 and --temperature 1.0 exclude"),
+        ("--temperature 0 --top_k 5", "--temperature 0.0 and --top_k 5 exclude"),
+        ("--prompt a --file b", "--prompt a and --file b exclude"),
+        ("--num_beams 1000000", "--num_beams must be at most 256. Received: 1000000"),
+        ("--temperature 1e300", "--temperature must be at most 3.4e38. Received: 1e.300"),
+        ("--top_k 3000000000", "--top_k must be below 2³¹. Received: 3000000000"),
+        (f"--stop {'é' * 150}", "--stop must have at most 256 bytes. Received: éé"),
+        ("--stop \udcff", r"--stop must be UTF-8. Received: '\\udcff'"),
         ("--top_p 1.5", "--top_p must be above 0 and at most 1. Received: 1.5"),
         ("--min_p -0.1", "--min_p must be between 0 and 1"),
         ("--temperature nan", "--temperature must be a finite number"),
@@ -271,6 +287,12 @@ def test_models_that_are_none(run, tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(InputError, match="empty is no bundle"):
         run(tmp_path / "empty", "--prompt", "a")
+    with pytest.raises(
+        InputError, match=r"is a folder of bundles: saved. Give one, as in .*/saved"
+    ):
+        run("", "--prompt", "a")
+    with pytest.raises(InputError, match="--model must not be empty"):
+        run.plain_of("", "--prompt", "a")
     with pytest.raises(InputError, match="--file nowhere can't be read: No such file"):
         run("nano", "--file", "nowhere")
 
@@ -290,7 +312,9 @@ def test_help_and_mistakes_import_no_tensorflow():
     assert end_of("--help").stdout.endswith("0 False\n")
     wrong = end_of("m", "--num_beams", "2", "--top_k", "3")
     assert wrong.stdout == "2 False\n"
-    assert wrong.stderr == ("error: --num_beams and --top_k 3 exclude each other. Received: 2\n")
+    assert wrong.stderr == (
+        "error: --num_beams 2 and --top_k 3 exclude each other. Give one of them\n"
+    )
     missing = end_of()
     assert missing.stdout == "2 False\n" and len(missing.stderr.splitlines()) == 1
 

@@ -182,6 +182,7 @@ class CommonConfig:
         for name, value in vars(self).items():
             finite = not isinstance(value, float) or math.isfinite(value)
             require(finite, name, value, "must be a finite number")
+        require(self.export_name != "", "export_name", "''", "must not be empty")
         least_one = ("global_batch_size", "accumulate_steps", "sequence_length")
         for name in (*least_one, "keep_checkpoints"):
             require(getattr(self, name) >= 1, name, getattr(self, name), "must be at least 1")

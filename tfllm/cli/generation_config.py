@@ -8,11 +8,13 @@ from typing import Any
 
 from tfllm.cli.common_config import require
 from tfllm.cli.unescaped import unescaped
+from tfllm.errors import InputError
 
 __all__ = ["GenerationConfig"]
 
 # Flags that ask for chance.
 _CHANCE = ("temperature", "top_k", "top_p", "min_p")
+_MOST_STOP_BYTES = 256  # as in `tfllm.generation`
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,7 +22,7 @@ class GenerationConfig:
     """The flags of a recipe that lets a model write."""
 
     max_new_tokens: int | None = None
-    """Tokens after which a text ends. Default: 64, or half the positions; of a bundle, its own."""
+    """Tokens after which a text ends. Default: 64 or half the positions; a bundle's own at most."""
     temperature: float | None = None
     """Draw tokens by chance; above 1 more freely, below 1 less, and 0 takes the likeliest."""
     top_k: int | None = None
@@ -49,6 +51,10 @@ class GenerationConfig:
         for name, value in vars(self).items():
             finite = not isinstance(value, float) or math.isfinite(value)
             require(finite, name, value, "must be a finite number")
+            if isinstance(value, float):
+                require(abs(value) <= 3.4e38, name, value, "must be at most 3.4e38")
+            elif isinstance(value, int) and name != "seed":
+                require(value < 2**31, name, value, "must be below 2³¹")
         for name in ("max_new_tokens", "num_beams", "num_returned"):
             value = getattr(self, name)
             require(value is None or value >= 1, name, value, "must be at least 1")
@@ -65,6 +71,9 @@ class GenerationConfig:
         rule = f"must be between 0 and 2³¹ − {self.num_returned}, one for each text of a prompt"
         require(0 <= self.seed <= last, "seed", self.seed, rule)
         require(all(self.stop), "stop", "''", "must not be empty")
+        for text in self.stops:
+            rule = f"must have at most {_MOST_STOP_BYTES} bytes"
+            require(len(_utf8(text)) <= _MOST_STOP_BYTES, "stop", f"{text:.40}…", rule)
         self._check_together()
 
     def _check_together(self) -> None:
@@ -81,8 +90,9 @@ class GenerationConfig:
     def exclude(self, one: str, other: str) -> None:
         """Refuse two flags that are given together."""
         value, found = getattr(self, one), getattr(self, other)
-        rule = f"and --{other} {found} exclude each other"
-        require(value is None or found is None, one, value, rule)
+        if value is not None and found is not None:
+            both = f"--{one} {value} and --{other} {found}"
+            raise InputError(f"{both} exclude each other. Give one of them")
 
     @property
     def by_chance(self) -> bool:
@@ -115,3 +125,10 @@ class GenerationConfig:
         if self.stop:
             given["stop"] = self.stops
         return given | ({"slide": True} if self.slide else {})
+
+
+def _utf8(text: str) -> bytes:
+    try:
+        return text.encode()
+    except UnicodeEncodeError:
+        raise InputError(f"--stop must be UTF-8. Received: {text!a:.60}") from None

@@ -30,12 +30,14 @@ class InputLine(NamedTuple):
 def input_lines(path: str, flag: str) -> Iterator[Iterator[InputLine]]:
     """Read UTF-8 lines one by one, as an object where a line is one in JSON, else as text.
 
+    Below an object, a line that begins with a brace has to be one too.
+
     Args:
         path: of a file; `-` for stdin.
         flag: which flag it was given to, for messages.
 
     Raises:
-        InputError: if the file can't be read; while reading, if a line is not UTF-8.
+        InputError: if the file can't be read; while reading, if a line is not UTF-8, or no object.
     """
     if path == "-":
         if sys.stdin is None:
@@ -53,17 +55,25 @@ def input_lines(path: str, flag: str) -> Iterator[Iterator[InputLine]]:
 
 
 def _parsed(file: IO[bytes], path: str) -> Iterator[InputLine]:
+    objects = False
     for number, raw in enumerate(file, 1):
         place = f"{path}:{number}"
         try:
             line = raw.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r\n")
         except UnicodeDecodeError as error:
             raise InputError(f"{place} is not UTF-8: {error.reason}. Convert it") from error
-        yield InputLine(place, _object_or_text(line))
+        given = _object_or_text(line, place, certain=objects)
+        objects = objects or isinstance(given, dict)
+        yield InputLine(place, given)
 
 
-def _object_or_text(line: str) -> str | dict[str, Any]:
+def _object_or_text(line: str, place: str, *, certain: bool) -> str | dict[str, Any]:
     if line.startswith("{"):
-        with contextlib.suppress(ValueError, RecursionError):
+        try:
             return json.loads(line)
+        except (ValueError, RecursionError) as error:
+            if certain:
+                raise InputError(
+                    f"{place} begins like the objects above it, and is no JSON: {error}. Mend it"
+                ) from error
     return line

@@ -34,4 +34,10 @@ def prompt_fields(given: str | Mapping[str, Any], names: Sequence[str]) -> dict[
     for name, value in fields.items():
         if not isinstance(value, str):
             raise InputError(f"{name!r} must be a text. Received: {json.dumps(value)[:80]}")
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            raise InputError(
+                f"{name!r} must be Unicode text, in UTF-8. Received: {value!a:.80}"
+            ) from None
     return fields

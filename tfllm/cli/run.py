@@ -172,7 +172,15 @@ class Run:
         }
         if not self.config.dry_run:
             _write_json(self.directory / FINISHED, record)
+            self._say_end()
         print(json.dumps(record, ensure_ascii=False, allow_nan=False), flush=True)
+
+    def _say_end(self) -> None:
+        """Say in words what the record says in one long line."""
+        test = [(n, v) for n, v in self.metrics.items() if n.startswith("test_")]
+        if test:
+            self.say("Test: " + ", ".join(f"{name[5:]} {value:.4g}" for name, value in test) + ".")
+        self.say(f"The run is in {self.directory}.")
 
 
 def _write_json(path: Path, value: Any) -> None:

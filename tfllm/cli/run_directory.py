@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import json
 import os
+import tempfile
 from pathlib import Path
 
 from tfllm.cli.common_config import CommonConfig
@@ -85,7 +87,18 @@ def check_writable(directory: Path, flag: str) -> None:
         reason = f"{place} is a file"
     elif not os.access(place, os.W_OK | os.X_OK):
         reason = f"{place} is not writable"
+    elif not _takes_files(place):
+        reason = f"{place} takes no files"
     elif max(len(part.encode()) for part in directory.absolute().parts) > 255:
         reason = "a name in it is longer than 255 bytes"
     if reason:
         raise InputError(f"--{flag} {directory} can't be made: {reason}. Give another --{flag}")
+
+
+def _takes_files(folder: Path) -> bool:
+    """Try a file without a name; a full disk is not this function's matter."""
+    try:
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as error:
+        return error.errno in (errno.ENOSPC, errno.EDQUOT)
+    return True

@@ -53,6 +53,7 @@ Storage = Literal["float32", "float16", "bfloat16"]
 _LOG = logging.getLogger(__name__)
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
+_LONGEST_NAME = 200
 _STAGING = ".tmp-"
 _LARGEST_VERSION = 2**63 - 1
 
@@ -222,10 +223,11 @@ def check_name(name: str) -> None:
     Raises:
         InputError: with the rule, if it can't.
     """
-    if not _NAME.fullmatch(name) or name.isdecimal():
+    if not _NAME.fullmatch(name) or name.isdecimal() or len(name) > _LONGEST_NAME:
         raise InputError(
             f"a bundle's name must be letters, digits, '.', '_' and '-', not start with '.' or "
-            f"'-', and not be a number; received {name!r}"
+            f"'-', not be a number, and have at most {_LONGEST_NAME} characters; received "
+            f"{name[:80]!r}" + "…" * (len(name) > 80)
         )
 
 
@@ -249,9 +251,11 @@ def _writing(folder: Path) -> Iterator[None]:
 
 
 def _unwritable(folder: Path, reason: str | None) -> InputError:
+    full = reason in (os.strerror(errno.ENOSPC), os.strerror(errno.EDQUOT))
+    mend = "Free some space, or give" if full else "Give"
     return InputError(
-        f"can't write the bundle {folder}: {reason}; nothing was published. "
-        "Free some space, or give another export_dir"
+        f"can't write the bundle {folder}: {reason}; nothing was published. {mend} another "
+        "export_dir"
     )
 
 

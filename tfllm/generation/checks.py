@@ -20,6 +20,7 @@ from tfllm.generation.sampling import Sampling
 from tfllm.generation.stop_strings import StopStrings
 
 __all__ = [
+    "MOST_BEAMS",
     "check_beam",
     "check_budget",
     "check_ids",
@@ -30,6 +31,9 @@ __all__ = [
     "check_words",
 ]
 
+# Each beam is a row of the batch, with a cache of its own.
+MOST_BEAMS = 256
+
 
 def check_sampling(sampling: Sampling | None) -> None:
     """Refuse temperatures, counts and probabilities that are none.
@@ -39,6 +43,7 @@ def check_sampling(sampling: Sampling | None) -> None:
     """
     if sampling is None:
         return
+    _check_kind("sampling", sampling, Sampling)
     _check_numbers("temperature", sampling.temperature, least=0.0)
     _check_numbers("top_k", sampling.top_k, least=0, whole=True)
     _check_numbers("top_p", sampling.top_p, least=0.0, most=1.0)
@@ -54,6 +59,7 @@ def check_rules(rules: Rules | None, max_new_tokens: int | tf.Tensor) -> None:
     """
     if rules is None:
         return
+    _check_kind("rules", rules, Rules)
     _check_numbers("repetition_penalty", rules.repetition_penalty, above=0.0)
     _check_numbers("presence_penalty", rules.presence_penalty)
     _check_numbers("frequency_penalty", rules.frequency_penalty)
@@ -73,12 +79,13 @@ def check_rules(rules: Rules | None, max_new_tokens: int | tf.Tensor) -> None:
 
 
 def check_beam(beam: Beam) -> None:
-    """Refuse a beam of no width, or of which more is asked than it holds.
+    """Refuse a beam of no width or of thousands, or of which more is asked than it holds.
 
     Raises:
         InputError: naming the setting and what was received.
     """
-    _check_numbers("num_beams", beam.num_beams, least=1, whole=True)
+    _check_kind("beam", beam, Beam)
+    _check_numbers("num_beams", beam.num_beams, least=1, most=MOST_BEAMS, whole=True)
     _check_numbers("num_returned", beam.num_returned, least=1, whole=True)
     _check_numbers("length_penalty", beam.length_penalty)
     if beam.num_returned > beam.num_beams:
@@ -136,8 +143,10 @@ def check_rows(
         InputError: naming the setting.
     """
     settings: dict[str, Any] = {"max_new_tokens": max_new_tokens}
-    for chosen in (sampling, rules):
-        settings |= {} if chosen is None else chosen._asdict()
+    for name, chosen, kind in (("sampling", sampling, Sampling), ("rules", rules, Rules)):
+        if chosen is not None:
+            _check_kind(name, chosen, kind)
+            settings |= chosen._asdict()
     settings.pop("bad_words", None)  # for all rows
     prefixes = len(_id_rows(settings.pop("forced_prefix", None)))
     if beam is not None:
@@ -198,6 +207,8 @@ def check_words(
         return
     ids: list[tuple[str, int]] = []
     if eos_id is not None and (known := _known(eos_id, "eos_id")) is not None:
+        if known.dtype.kind not in "iu" or np.ndim(eos_id):
+            raise InputError(f"eos_id must be one id, a whole number. Received: {eos_id!r}")
         ids += [("eos_id", int(i)) for i in known]
     if rules is not None:
         for name in ("bad_words", "forced_prefix"):
@@ -207,6 +218,11 @@ def check_words(
             raise InputError(
                 f"{name} must be of the model's {words} words, 0 to {words - 1}. Received: {i}"
             )
+
+
+def _check_kind(name: str, given: Any, kind: type) -> None:
+    if not isinstance(given, kind):
+        raise InputError(f"{name} must be a {kind.__name__}. Received: {given!r:.60}")
 
 
 def _check_numbers(
@@ -225,6 +241,9 @@ def _check_numbers(
     rule = _range(least, most, above, whole)
     # Written so that what is no number fails.
     right = np.isfinite(numbers) & (numbers >= least) & (numbers <= most) & (numbers > above)
+    if not whole and right.all():
+        right = np.abs(numbers) <= float(tf.float32.max)
+        rule = "a number of 32 bits, at most 3.4e38"
     if whole:
         right &= numbers == np.floor(numbers)
         if right.all():

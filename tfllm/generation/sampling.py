@@ -101,7 +101,8 @@ def shares_of(logits: tf.Tensor, sampling: Sampling) -> tf.Tensor:
 def _greedy(sampling: Sampling, rows: tf.Tensor) -> tf.Tensor:
     """`<bool>[batch]`; so is a temperature that is not a number."""
     temperature = per_row(sampling.temperature, tf.float32, rows)
-    return ~(temperature > _COLDEST)
+    # Not `~(… > …)`: in a graph TensorFlow makes `… <= …` of it, which no NaN passes.
+    return tf.where(temperature > _COLDEST, False, True)
 
 
 def _draw(shares: tf.Tensor, draws: tf.Tensor) -> tf.Tensor:

@@ -6,11 +6,11 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-__all__ = ["StopBytes", "bytes_of", "found_at", "nothing", "stops_of"]
+__all__ = ["MOST_BYTES", "StopBytes", "bytes_of", "found_at", "nothing", "stops_of"]
 
 NO_BYTE = -1
 # Every place of a text is held against every byte of a stop string.
-_MOST_BYTES = 256
+MOST_BYTES = 256
 
 
 class StopBytes(NamedTuple):
@@ -73,7 +73,7 @@ def stops_of(stops: tf.Tensor) -> tf.Tensor:
     lengths = tf.strings.length(stops)
     longest = tf.maximum(tf.reduce_max(lengths), 1)
     short = tf.debugging.assert_less_equal(
-        longest, _MOST_BYTES, message=f"a stop string has more than {_MOST_BYTES} bytes"
+        longest, MOST_BYTES, message=f"a stop string has more than {MOST_BYTES} bytes"
     )
     with tf.control_dependencies([short]):
         codes = tf.io.decode_raw(stops, tf.uint8, fixed_length=longest)

@@ -13,8 +13,7 @@ from transformers import GPT2Config, TFGPT2Model
 
 from tfllm.errors import InputError
 from tfllm.generation.beam import Beam
-from tfllm.generation.checks import check_one_mode
-from tfllm.generation.id_rows import id_rows
+from tfllm.generation.checks import check_beam, check_one_mode, check_sampling
 from tfllm.generation.rules import Rules
 from tfllm.generation.sampling import Sampling
 from tfllm.generation.stop_strings import StopStrings
@@ -27,7 +26,9 @@ from tfllm.models.generation_prompts import (
     begun_ids,
     check_prompts,
     check_request,
+    given_ids,
     is_texts,
+    one_prompt,
     prompt_ids,
     required,
     stop_strings,
@@ -125,7 +126,9 @@ class CausalLM(SummedLossModel):
         Raises:
             InputError: if the weights are missing, damaged, or another architecture's.
         """
-        config = GPT2Config(**checkpoint_files.read_config(name_or_folder, "gpt2"))
+        found = checkpoint_files.read_config(name_or_folder, "gpt2")
+        _check_counts(found, name_or_folder)
+        config = GPT2Config(**found)
         tensors = checkpoint_files.read_weights(name_or_folder)
         model = cls.from_config(config, seed=seed)
         gpt2_weights.assign_weights(model._weight_table(), tensors, source=str(name_or_folder))
@@ -331,7 +334,9 @@ class CausalLM(SummedLossModel):
                 prompt no position, or both `sampling` and `beam` are given.
         """
         check_one_mode(sampling, beam)
+        check_sampling(sampling)
         if beam is not None:
+            check_beam(beam)
             beam = beam._replace(num_returned=1)
         if tokenizer.vocabulary_size > self.config.vocab_size:
             raise InputError(
@@ -476,7 +481,7 @@ class CausalLM(SummedLossModel):
         generate: dict[str, list[Any]] = {
             **prompts,
             "max_new_tokens": [1, 8, 4, 0],
-            "temperature": [0.0, 1.0, 0.5, 1e-40],
+            "temperature": [0.0, 1.0, 0.5, 1e-40, float("nan")],
             "top_k": [0, 5],
             "top_p": [1.0, 0.9, 0.3],
             "seed": [7, 0, 123456],
@@ -609,10 +614,7 @@ class CausalLM(SummedLossModel):
         Raises:
             InputError: as `generate`, before anything is generated.
         """
-        one = prompt if isinstance(prompt, str | bytes) else tf.constant([prompt], tf.int32)
-        ids, eos_id, _ = self._prompt_ids(
-            [one] if isinstance(one, str | bytes) else one, tokenizer, eos_id, always=True
-        )
+        ids, eos_id, _ = self._prompt_ids(one_prompt(prompt), tokenizer, eos_id, always=True)
         words = word_bytes(tokenizer)
         found = stop_strings(stop or None, tokenizer)
         request = GenerationRequest(
@@ -643,7 +645,7 @@ class CausalLM(SummedLossModel):
         if is_texts(texts, tokenizer):
             ids = begun_ids(required(tokenizer), texts)
         else:
-            ids = id_rows(texts)
+            ids = given_ids(texts)
         rows = [np.asarray(row, np.int32) for row in ids.to_list()]
         for i, row in enumerate(rows):
             if len(row) > self.max_positions:
@@ -651,8 +653,10 @@ class CausalLM(SummedLossModel):
                     f"text {i} has {len(row)} tokens, and the model {self.max_positions} "
                     "positions. Cut it"
                 )
-        if batch_size < 1:
-            raise InputError(f"batch_size must be at least 1. Received: {batch_size}")
+        if not isinstance(batch_size, int) or batch_size < 1:
+            raise InputError(
+                f"batch_size must be a whole number of at least 1. Received: {batch_size}"
+            )
         found: list[np.ndarray] = [np.zeros([0], np.float32)] * len(rows)
         order = sorted(range(len(rows)), key=lambda i: len(rows[i]))
         score = self._functions().score
@@ -697,7 +701,7 @@ class CausalLM(SummedLossModel):
             eos_id = tokenizer.eos_id
         if is_texts(prompts, tokenizer):
             return prompt_ids(required(tokenizer), prompts), eos_id, True
-        return id_rows(prompts), eos_id, always
+        return given_ids(prompts), eos_id, always
 
     def _functions(self) -> GenerationFunctions:
         """The functions traced so far, if they still go through this model's layers."""
@@ -717,6 +721,16 @@ def _pieces(steps: Iterator[np.ndarray], words: np.ndarray, pieces: TextPieces) 
             yield piece
     if piece := pieces.end():
         yield piece
+
+
+def _check_counts(config: Mapping[str, Any], source: str | Path) -> None:
+    for name in ("vocab_size", "n_positions", "n_embd", "n_layer", "n_head"):
+        count = config.get(name, 1)
+        if not isinstance(count, int) or count < 1:
+            raise InputError(
+                f"{name} in the config.json of {source} must be a whole number of at least 1. "
+                f"Received: {count!r:.40}"
+            )
 
 
 def _as_features(features: Any) -> Mapping[str, tf.Tensor]:

@@ -132,6 +132,9 @@ def find(name_or_folder: str | Path, file_name: str) -> Path | None:
     folder = Path(name_or_folder)
     if folder.is_dir():
         return folder / file_name if (folder / file_name).is_file() else None
+    if folder.is_absolute() or str(name_or_folder).startswith((f".{os.sep}", f"..{os.sep}")):
+        if not folder.exists():
+            raise InputError(f"there is no folder {name_or_folder}. Give a transformers folder")
     if folder.exists() or os.sep in str(name_or_folder).strip(os.sep).replace("/", "", 1):
         raise InputError(f"{name_or_folder} is not a folder. Give a transformers folder")
     return _find_on_hub(str(name_or_folder), file_name)

@@ -11,9 +11,13 @@ from typing import Any
 
 from tfllm.errors import InputError
 
-__all__ = ["GenerationDefaults"]
+__all__ = ["MOST_BEAMS", "GenerationDefaults"]
+
+# Each beam is a row of the batch; `tfllm.generation.checks` has the same limit.
+MOST_BEAMS = 256
 
 _NAME = "generation_defaults.json"
+_LARGEST = (2 - 2**-23) * 2.0**127  # of 32 bits
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,9 +48,14 @@ class GenerationDefaults:
         for name in ("max_new_tokens", "num_beams"):
             count = getattr(self, name)
             _require(count is None or _is_whole(count) and count >= 1, name, count, "at least 1")
+        beams, most = self.num_beams, self.max_new_tokens
+        _require(beams is None or beams <= MOST_BEAMS, "num_beams", beams, f"at most {MOST_BEAMS}")
+        _require(most is None or most < 2**31, "max_new_tokens", most, "below 2³¹")
         heat, share = self.temperature, self.top_p
         _require(_is_number(heat) and heat >= 0, "temperature", heat, "at least 0")
+        _require(heat <= _LARGEST, "temperature", heat, "a number of 32 bits")
         _require(_is_whole(self.top_k) and self.top_k >= 0, "top_k", self.top_k, "at least 0")
+        _require(self.top_k < 2**31, "top_k", self.top_k, "below 2³¹")
         _require(_is_number(share) and 0 < share <= 1, "top_p", share, "above 0 and at most 1")
         for name, neutral in (("top_k", 0), ("top_p", 1)):
             if not heat and getattr(self, name) != neutral:

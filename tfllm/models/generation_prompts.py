@@ -18,6 +18,8 @@ from tfllm.generation.checks import (
     check_sampling,
     check_words,
 )
+from tfllm.generation.id_rows import id_rows
+from tfllm.generation.stop_bytes import MOST_BYTES
 from tfllm.generation.stop_strings import StopStrings
 from tfllm.models.generation_request import GenerationRequest
 
@@ -25,7 +27,9 @@ __all__ = [
     "begun_ids",
     "check_prompts",
     "check_request",
+    "given_ids",
     "is_texts",
+    "one_prompt",
     "prompt_ids",
     "required",
     "stop_strings",
@@ -43,8 +47,60 @@ def is_texts(prompts: Any, tokenizer: Any = None) -> bool:
     if isinstance(prompts, str | bytes):
         raise InputError(f"give a list of texts. Received one text: {prompts[:40]!r}")
     if hasattr(prompts, "dtype"):
-        return tf.as_dtype(prompts.dtype) == tf.string
-    return isinstance(prompts[0], str | bytes) if len(prompts) else tokenizer is not None
+        return _is_text_array(prompts)
+    if not isinstance(prompts, Sequence):
+        raise InputError(f"give a list of texts, or rows of ids. Received: {prompts!r:.60}")
+    kinds = [isinstance(prompt, str | bytes) for prompt in prompts]
+    if any(kinds) and not all(kinds):
+        strange = kinds.index(False)
+        raise InputError(f"prompt {strange} is no text: {prompts[strange]!r:.60}. Give texts alone")
+    return all(kinds) if kinds else tokenizer is not None
+
+
+def _is_text_array(prompts: Any) -> bool:
+    dtype, shape = tf.as_dtype(prompts.dtype), tf.TensorShape(prompts.shape)
+    is_text = dtype == tf.string
+    right = is_text or dtype.is_integer
+    if shape.rank is not None:
+        right = right and (shape.rank == 1 if is_text else 1 <= shape.rank <= 2)
+    if not right:
+        raise InputError(
+            "prompts must be texts [rows] or ids [rows, positions]. Received: an array of "
+            f"{dtype.name} and shape {shape}"
+        )
+    return is_text
+
+
+def given_ids(prompts: Any) -> tf.RaggedTensor:
+    """Make rows of ids of what a caller gives, which `id_rows` takes.
+
+    Raises:
+        InputError: if it is no such thing.
+    """
+    try:
+        return id_rows(prompts)
+    except (TypeError, ValueError) as error:
+        raise InputError(
+            "prompts must be rows of ids, whole numbers, or texts. Received: "
+            f"{' '.join(f'{prompts!r:.60}'.split())}"
+        ) from error
+
+
+def one_prompt(prompt: Any) -> Any:
+    """Make a batch of one text, or of its ids.
+
+    Raises:
+        InputError: if it is neither.
+    """
+    if isinstance(prompt, str | bytes):
+        return [prompt]
+    try:
+        ids = tf.constant(prompt, tf.int32)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"give one text, or its ids. Received: {prompt!r:.60}") from error
+    if ids.shape.rank != 1:
+        raise InputError(f"give one text, or its ids. Received: {prompt!r:.60}")
+    return ids[None]
 
 
 def required(tokenizer: Any) -> Any:
@@ -60,7 +116,7 @@ def prompt_ids(tokenizer: Any, texts: Any) -> tf.RaggedTensor:
     Raises:
         InputError: if a text is empty and there is no start token.
     """
-    ids = tokenizer.tokenize(tf.convert_to_tensor(texts, tf.string))
+    ids = tokenizer.tokenize(_text_tensor(texts, "prompt"))
     if tokenizer.bos_id is None and tf.executing_eagerly():
         lengths = ids.row_lengths().numpy()
         if not lengths.all():
@@ -80,7 +136,7 @@ def with_start(ids: tf.RaggedTensor, tokenizer: Any) -> tf.RaggedTensor:
 
 def begun_ids(tokenizer: Any, texts: Any) -> tf.RaggedTensor:
     """Tokenize texts and put the start token, where there is one, before each."""
-    ids = tokenizer.tokenize(tf.convert_to_tensor(texts, tf.string))
+    ids = tokenizer.tokenize(_text_tensor(texts, "text"))
     if tokenizer.bos_id is None:
         return ids
     return _prefixed(ids, tokenizer.bos_id, tf.ones_like(ids.row_lengths(), tf.bool))
@@ -112,7 +168,27 @@ def stop_strings(stop: Sequence[str] | StopStrings | None, tokenizer: Any) -> St
         raise InputError(f"stop must be a list of texts. Received: {stop!r}")
     if not stop:
         return None
-    return StopStrings(word_bytes(tokenizer), tf.constant(list(stop), tf.string))
+    words = word_bytes(tokenizer)
+    return StopStrings(words, _text_tensor(list(stop), "stop text", most=MOST_BYTES))
+
+
+def _text_tensor(texts: Any, what: str, most: int | None = None) -> tf.Tensor:
+    """Make a tensor of texts, after a look at those that are known; `most` counts bytes."""
+    for number, text in enumerate(texts if isinstance(texts, Sequence) else ()):
+        if tf.is_tensor(text):
+            continue
+        if not isinstance(text, str | bytes):
+            raise InputError(f"{what} {number} is no text. Received: {text!r:.60}")
+        try:
+            count = len(text.encode() if isinstance(text, str) else text)
+        except UnicodeEncodeError as error:
+            raise InputError(
+                f"{what} {number} is no Unicode text: it holds half a surrogate pair. Received: "
+                f"{text!a:.60}"
+            ) from error
+        if most is not None and count > most:
+            raise InputError(f"{what} {number} has {count} bytes, and may have {most}. Shorten it")
+    return tf.convert_to_tensor(texts, tf.string)
 
 
 def check_request(request: GenerationRequest, words: int, positions: int) -> None:

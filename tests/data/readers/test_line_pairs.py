@@ -37,7 +37,7 @@ def test_files_of_other_lengths_give_no_pair_at_all(write, text, count):
 
 def test_blank_sides_are_bad_rows(write):
     source, target = write("a.en", "one\n \nthree\nfour\n"), write("a.de", "1\n2\n\n4\n")
-    with pytest.raises(InputError, match=r"2 rows .*a.en:2 is blank; \S*a.de:3 is blank\."):
+    with pytest.raises(InputError, match=r"2 rows .*a.en:2 is blank .and so \S*a.de:3\)\."):
         list(LinePairs(source, target))
     read = LinePairs(source, target, on_error="skip")
     assert [e["target"] for e in read] == ["1", "4"] and read.skipped.count == 2

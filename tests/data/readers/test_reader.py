@@ -210,13 +210,14 @@ def test_the_first_ten_bad_rows_are_listed(write):
         next(passing)
     message = str(caught.value)
     assert message.startswith("10 rows can't be read: ") and "\n" not in message
-    assert [f"a.jsonl:{i} has no field 'text'" in message for i in range(2, 12)] == [True] * 10
+    assert message.count("has no field 'text'") == 1 and "a.jsonl:2 has no field" in message
+    assert [f"a.jsonl:{i}" in message for i in range(2, 12)] == [True] * 10
     assert message.endswith('leave them out with on_error="skip" (--on_error skip)')
     with pytest.raises(InputError) as caught:
         list(JsonLines(write("b.jsonl", bad * 12), ["text"]))
     message = str(caught.value)
     assert message.startswith("more than 10 rows can't be read, the first 10: ")
-    assert "b.jsonl:10 " in message and "b.jsonl:11 " not in message
+    assert "b.jsonl:10)" in message and "b.jsonl:11" not in message
     with pytest.raises(InputError, match=r"^one row can't be read: .*b.jsonl:2 has no field"):
         list(JsonLines(write("b.jsonl", good + bad + good), ["text"]))
 

@@ -66,19 +66,31 @@ def test_lines_of_two_files(write, tmp_path):
         InputError, match=r"--train .*have the fields source and target\. .*{title}"
     ):
         read_completions([f"{english}:{german}"], template=NEWS)
-    with pytest.raises(InputError, match=f"--validation .*{tmp_path}/none' does not exist"):
+    with pytest.raises(InputError, match=f"^--validation '{tmp_path}/none' does not exist"):
         read_completions([both[0]], [f"{english}:{tmp_path}/none"], template=PAIR)
+    with pytest.raises(InputError, match=f"^--train '{english}:' lacks the file after the colon"):
+        read_completions([f"{english}:"], template=PAIR)
+    blank = write("blank.de", "eins\n \ndrei\n")
+    with pytest.raises(InputError, match=r"^--train one row .*blank.de:2 is blank"):
+        read_completions([f"{english}:{blank}"], template=PAIR)
+    one = write("one.txt", "a\n")
+    with pytest.raises(InputError, match="^--train .*there is only one example, which can't be sp"):
+        read_completions([f"{one}:{one}"], template=PAIR)
 
 
 def test_fields_that_are_not_there(write):
     table = write("a.tsv", "title\ttldr\na\tb\n")
     with pytest.raises(
-        InputError, match="a.tsv has no column 'text'; its columns: 'title', 'tldr'"
+        InputError, match="no column 'text', which --prompt_template names; its columns: 'title', "
     ):
         read_completions([table], template=NEWS)
     lines = write("a.jsonl", json_lines([{"title": "a", "tldr": "b"}]))
-    with pytest.raises(InputError, match="a.jsonl:1 has no field 'text'; its fields: 'title', 'tl"):
+    with pytest.raises(InputError, match="a.jsonl:1 has no field 'text', which --prompt_te"):
         read_completions([lines], template=NEWS)
+    twelve = write("b.jsonl", json_lines([{"a": 1}] * 12))
+    with pytest.raises(InputError, match="which --turns names") as caught:
+        read_dialogues([twelve])
+    assert str(caught.value).count("'turns'") == 1
     with pytest.raises(InputError, match=r"that tfllm brings have the fields source and .*{title}"):
         read_completions(template=NEWS)
 
@@ -104,6 +116,25 @@ def test_dialogues_one_a_line(write):
     bars = write("b.txt", "Hi | Ho")
     (example,) = read_dialogues([bars], [bars], end_of_turn="|", speakers=("x", "y")).train
     assert example == {"turns": ["Hi", "Ho"], "speakers": ["x", "y"]}
+    with pytest.raises(InputError, match="--end_of_turn must not be blank. Received: ''"):
+        read_dialogues([bars], end_of_turn="")
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("a __eou__ __eou__ b __eou__", "a.txt:1 has a blank turn"),
+        ("__eou__ b __eou__", "a.txt:1 has a blank turn"),
+        ("a b", r"a.txt:1 has no '__eou__', which ends a turn \(--end_of_turn\)"),
+        ("__eou__", "a.txt:1 has a blank turn"),
+    ],
+)
+def test_lines_whose_speakers_would_change_places(write, line, message):
+    file = write("a.txt", f"{line}\nc __eou__ d\n")
+    with pytest.raises(InputError, match=f"^--train .*{message}"):
+        read_dialogues([file])
+    (kept,) = read_dialogues([file], [file], on_error="skip").train
+    assert kept == {"turns": ["c", "d"], "speakers": ["A", "B"]}
 
 
 @pytest.mark.parametrize(("name", "said"), [("role", "content"), ("speaker", "text")])

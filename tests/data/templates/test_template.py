@@ -197,7 +197,7 @@ def test_requests_by_hand():
         ((Template("{mood} {text}\n"),), "must hold {text} once"),
         ((Template("{text} "),), "the turns would run together"),
         ((CHAT.turn, "C"), "must be one of all, first, last, A, B. Received: 'C'"),
-        ((CHAT.turn, "all", ("A", "A")), "must be two names. Received: A, A"),
+        ((CHAT.turn, "all", ("A", "A")), "must be two names, none blank. Received: 'A', 'A'"),
     ],
 )
 def test_dialogues_that_can_not_be(arguments, message):

@@ -22,7 +22,11 @@ class BadRow:
     line: int | None
     reason: str
 
+    @property
+    def place(self) -> str:
+        """Where it stands, in the form that editors jump to."""
+        return str(self.file) if self.line is None else f"{self.file}:{self.line}"
+
     def __str__(self) -> str:
-        """Say it in the form that editors jump to."""
-        place = self.file if self.line is None else f"{self.file}:{self.line}"
-        return f"{place} {self.reason}"
+        """Say place and reason."""
+        return f"{self.place} {self.reason}"

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Literal
 
 from tfllm.errors import InputError
 
-__all__ = ["Field", "Fields", "Kind", "as_fields", "shorten", "take_fields"]
+__all__ = ["Field", "Fields", "Kind", "as_fields", "named_by", "shorten", "take_fields"]
 
 Kind = Literal["text", "label", "integer", "number", "texts", "labels", "any"]
 _INTEGER = re.compile(r"[+-]?[0-9]+")
 
 
-@dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True)
 class Field:
     """Where a field stands in a row, and what it must be.
 
@@ -28,12 +28,14 @@ class Field:
             null.
         default: for rows that lack the key; None if they are bad rows.
         blank: whether text of white space alone will do.
+        flag: which flag names it, for messages.
     """
 
     key: str
     kind: Kind = "text"
     default: Any = None
     blank: bool = True
+    flag: str = dataclasses.field(default="", repr=False, compare=False)
 
     def __post_init__(self) -> None:
         """Check the kind."""
@@ -85,8 +87,14 @@ def take_fields(row: Mapping[str, Any], fields: Mapping[str, Field]) -> dict[str
             example[name] = field.default
         else:
             has = ", ".join(repr(key) for key in row) or "none"
-            raise ValueError(f"has no field {field.key!r}; its fields: {shorten(has)}")
+            missing = f"has no field {field.key!r}{named_by(field)}"
+            raise ValueError(f"{missing}; its fields: {shorten(has)}")
     return example
+
+
+def named_by(field: Field) -> str:
+    """Say which flag named a field that is missing."""
+    return f", which {field.flag} names" if field.flag else ""
 
 
 def shorten(text: str, length: int = 60) -> str:

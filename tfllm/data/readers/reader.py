@@ -152,6 +152,16 @@ class Reader(ABC):
         return InputError(f"{where}: there is no example. Give a file with rows")
 
 
+def _by_reason(bad: list[BadRow]) -> Iterator[str]:
+    """Say each reason once, with the places of all rows that have it."""
+    places: dict[str, list[str]] = {}
+    for row in bad:
+        places.setdefault(row.reason, []).append(row.place)
+    for reason, found in places.items():
+        others = f" (and so {', '.join(found[1:])})" if found[1:] else ""
+        yield f"{found[0]} {reason}{others}"
+
+
 def _refusal(first: BadRow, rest: Iterator[Example | BadRow]) -> InputError:
     bad = [first, *islice((row for row in rest if isinstance(row, BadRow)), _LISTED)]
     if len(bad) > _LISTED:
@@ -160,7 +170,7 @@ def _refusal(first: BadRow, rest: Iterator[Example | BadRow]) -> InputError:
         head = f"{len(bad)} rows can't be read"
     else:
         head = "one row can't be read"
-    listed = "; ".join(str(row) for row in bad[:_LISTED])
+    listed = "; ".join(_by_reason(bad[:_LISTED]))
     return InputError(
         f'{head}: {listed}. Mend them, or leave them out with on_error="skip" (--on_error skip)'
     )

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from tfllm.data.readers.bad_row import BadRow
-from tfllm.data.readers.field import Field, shorten, take_fields
+from tfllm.data.readers.field import Field, named_by, shorten, take_fields
 from tfllm.data.readers.lines import read_lines
 from tfllm.data.readers.reader import Example
 from tfllm.errors import InputError
@@ -154,11 +154,11 @@ def _header(path: Path, rows: Iterator[Cells]) -> list[str]:
 
 def _check_columns(path: Path, names: Sequence[str], fields: Mapping[str, Field]) -> None:
     listed = shorten(", ".join(repr(name) for name in names), 200)
-    for key in {field.key: None for field in fields.values() if field.default is None}:
-        if key not in names:
+    for field in fields.values():
+        if field.default is None and field.key not in names:
             raise InputError(
-                f"{path} has no column {key!r}; its columns: {listed}. Name one of these, or all "
-                "columns if the first row names none"
+                f"{path} has no column {field.key!r}{named_by(field)}; its columns: {listed}. Name "
+                "one of these, or all columns if the first row names none"
             )
     for key in {field.key: None for field in fields.values()}:
         if names.count(key) > 1:

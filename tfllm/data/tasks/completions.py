@@ -13,6 +13,7 @@ from tfllm.data.showcase import Showcase
 from tfllm.data.tasks.files import is_tfds, open_by_suffix
 from tfllm.data.tasks.parts import Parts, open_parts
 from tfllm.data.templates.pair_template import PairTemplate
+from tfllm.data.text_files import find_files
 from tfllm.errors import InputError
 
 __all__ = ["read_completions"]
@@ -50,8 +51,9 @@ def read_completions(
     Raises:
         InputError: if a file can't be found or read, or has no such field.
     """
-    fields = {name: Field(name) for name in template.prompt.fields}
-    fields |= {name: Field(name, blank=False) for name in template.completion.fields}
+    read, learnt = "--prompt_template", "--completion_template"
+    fields = {name: Field(name, flag=read) for name in template.prompt.fields}
+    fields |= {name: Field(name, blank=False, flag=learnt) for name in template.completion.fields}
 
     def open_part(patterns: Sequence[str], flag: str) -> Reader:
         pairs = [_sides(pattern) for pattern in patterns]
@@ -85,7 +87,16 @@ def _open_aligned(
                 "train.en:train.de"
             )
     _check_fields(template, _ALIGNED, f"{flag} {patterns[0]}: lines of two files have")
-    sources, targets = zip(*(pair for pair in sides if pair), strict=True)
+    pairs = [pair for pair in sides if pair]
+    for pattern, pair in zip(patterns, pairs, strict=True):
+        if not all(pair):
+            raise InputError(
+                f"{flag} {pattern!r} lacks the file {'after' if pair[0] else 'before'} the colon. "
+                "Give two, as in train.en:train.de"
+            )
+    sources, targets = zip(*pairs, strict=True)
+    for side in (sources, targets):
+        find_files(side, flag)
     try:
         return LinePairs(list(sources), list(targets), on_error=on_error)
     except InputError as error:

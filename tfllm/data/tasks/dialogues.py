@@ -56,6 +56,8 @@ def read_dialogues(
     Raises:
         InputError: if a file can't be found or read.
     """
+    if not end_of_turn.strip():
+        raise InputError(f"--end_of_turn must not be blank. Received: {end_of_turn!r}")
     if not train:
         raise InputError("there are no dialogues: tfllm brings none. Give some with --train")
 
@@ -65,7 +67,7 @@ def read_dialogues(
             if suffix_of(files, flag, _SUFFIXES) == ".txt":
                 lines = _Lines(files)
                 return _Dialogues(lines, "text", end_of_turn, speakers, on_error=on_error)
-        field = {"turns": Field(turns, "any")}
+        field = {"turns": Field(turns, "any", flag="--turns")}
         rows = open_by_suffix(patterns, flag, field, on_error=on_error)
         return _Dialogues(rows, "turns", end_of_turn, speakers, on_error=on_error)
 
@@ -124,7 +126,7 @@ class _Dialogues(Reader):
     def _dialogue(self, row: Example) -> Example:
         value = row[self.field]
         if isinstance(value, str):
-            value = [text for text in value.split(self.end_of_turn) if text.strip()]
+            value = self._cut(value)
         if not isinstance(value, list) or not value:
             raise ValueError(f"has the turns {value!r:.60}, not a list of them")
         said = [_said(turn, self.speakers[i % 2]) for i, turn in enumerate(value)]
@@ -136,6 +138,13 @@ class _Dialogues(Reader):
             if i and name == names[i - 1]:
                 raise ValueError(f"has the speaker {name!r} twice in a row, turns {i} and {i + 1}")
         return {"turns": [text for _, text in said], "speakers": names}
+
+    def _cut(self, line: str) -> list[str]:
+        """Cut a line; what ends its last turn may be missing, and a blank turn stays."""
+        turns = line.split(self.end_of_turn)
+        if len(turns) == 1:
+            raise ValueError(f"has no {self.end_of_turn!r}, which ends a turn (--end_of_turn)")
+        return turns if turns[-1].strip() else turns[:-1]
 
     def _find(self) -> tuple[Path, ...]:
         return self.reader.files

@@ -71,7 +71,10 @@ def open_parts(
         held_out = open_part(validation, "--validation")
         _check_first(held_out, "--validation")
         return Parts(source.name, source, held_out, tested)
-    learnt, held_out = split_examples(source, tuple(split_by), validation_fraction)
+    try:
+        learnt, held_out = split_examples(source, tuple(split_by), validation_fraction)
+    except InputError as error:
+        raise InputError(f"--train {error}" if train else str(error)) from error
     return Parts(source.name, learnt, held_out, tested)
 
 

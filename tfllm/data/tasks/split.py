@@ -34,6 +34,11 @@ def split_examples(
         InputError: if the fields are equal in all examples.
     """
     places = [_place(example, fields) for example in reader]
+    if len(places) == 1:
+        raise InputError(
+            f"{reader.name}: there is only one example, which can't be split into training and "
+            "validation. Give more, or --validation"
+        )
     least, most = min(places), max(places)
     if least == most:
         raise InputError(

@@ -69,11 +69,16 @@ class DialogueTemplate(ExampleTemplate):
                 f"the turn template {self.turn.text!r} has no text of its own, and the turns would "
                 "run together. End it with a new line, as '{text}\\n' does"
             )
-        if len(self.speakers) != 2 or self.speakers[0] == self.speakers[1]:
-            raise InputError(f"speakers must be two names. Received: {', '.join(self.speakers)}")
-        if self.speaker not in (*_CHOICES, *self.speakers):
+        two = len(self.speakers) == 2 and self.speakers[0] != self.speakers[1]
+        if not two or not all(name.strip() for name in self.speakers):
             raise InputError(
-                f"speaker must be one of {', '.join((*_CHOICES, *self.speakers))}. Received: "
+                "the speakers (--speakers) must be two names, none blank. Received: "
+                f"{', '.join(map(repr, self.speakers))}"
+            )
+        if self.speaker not in (*_CHOICES, *self.speakers):
+            known = ", ".join((*_CHOICES, *self.speakers))
+            raise InputError(
+                f"the speaker to learn (--speaker) must be one of {known}. Received: "
                 f"{self.speaker!r}"
             )
 

@@ -50,6 +50,12 @@ def load_template(folder: str | Path) -> ExampleTemplate | None:
         return None
     try:
         config: Any = json.loads(path.read_text(encoding="utf-8"))
-        return _KINDS[config["kind"]].from_config(config)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise InputError(f"{path} can't be read as a template: {error!r}") from error
+        kind = config["kind"]
+        if kind not in _KINDS:
+            known = " and ".join(map(repr, _KINDS))
+            raise InputError(f"its kind is {kind!r}, and there are {known}")
+        return _KINDS[kind].from_config(config)
+    except KeyError as error:
+        raise InputError(f"{path} can't be read as a template: it has no {error}") from error
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        raise InputError(f"{path} can't be read as a template: {error}") from error
