@@ -194,7 +194,7 @@ class TestBadFolders:
             CausalLM.from_pretrained(tmp_path)
 
     def test_no_folder(self, tmp_path):
-        with pytest.raises(InputError, match="is not a folder"):
+        with pytest.raises(InputError, match="there is no folder"):
             CausalLM.from_pretrained(tmp_path / "missing")
 
     def test_damaged_weights(self, tiny_model, tmp_path):

@@ -41,6 +41,7 @@ def bert(data):
     return text.load(data / "vocab" / "bert-base-uncased")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("unit", ["word", "span"])
 @pytest.mark.parametrize("documents", ["line", "file"])
 def test_wikitext_in_rows(data, bert, unit, documents):
@@ -62,6 +63,7 @@ def test_wikitext_in_rows(data, bert, unit, documents):
     assert 0.02 < accuracy < 0.1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("objective", ["next_sentence", "sentence_order"])
 def test_wikitext_in_pairs(data, bert, objective):
     """Its articles, one paragraph a line."""
@@ -91,6 +93,7 @@ def test_wikitext_in_pairs(data, bert, objective):
     assert counted.sum() == batches.plan.num_pairs
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(find_spec("jieba") is None, reason="jieba is not installed")
 def test_chinese_words_of_hotel_reviews(data):
     tokenizer = text.load(data / "vocab" / "bert-base-chinese")

@@ -39,6 +39,7 @@ def run(folder: Path, *flags: object) -> tuple[dict, str]:
     return json.loads(done.stdout.splitlines()[-1]), done.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("objectives", [["masked_lm"], ["masked_lm", "next_sentence=0.5"]])
 def test_pytorch_reads_the_folder(data, tmp_path, objectives):
     python = os.environ.get("TFLLM_TORCH_PYTHON")
@@ -59,6 +60,7 @@ def test_pytorch_reads_the_folder(data, tmp_path, objectives):
     assert np.abs(ours - theirs["logits"]).max() <= 1e-5 * np.abs(theirs["logits"]).max()
 
 
+@pytest.mark.slow
 def test_words_of_hotel_reviews(data, tmp_path):
     (source,) = (data / "classification" / "chnsenticorp_hotel").glob("*.csv")
     reviews = [line.split(",", 1)[1] for line in source.read_text("utf-8").splitlines()[1:400]]

@@ -191,7 +191,7 @@ def test_damaged_files(folder):
     (folder / "config.json").unlink()
     with pytest.raises(InputError, match="holds no config.json"):
         load_backbone(folder)
-    with pytest.raises(InputError, match="is not a folder"):
+    with pytest.raises(InputError, match="there is no folder"):
         load_backbone(folder / "nowhere" / "at" / "all")
 
 
