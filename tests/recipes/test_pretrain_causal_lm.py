@@ -127,6 +127,7 @@ def test_going_on_from_a_pretrained_folder(recipe, tmp_path, nano_gpt2):
     assert 0 < difference < 0.1
 
 
+@pytest.mark.slow
 def test_lower_layers_stay_and_others_learn_slower(recipe, tmp_path, nano_gpt2):
     train = write_corpus(tmp_path / "a.txt", 1)
     flags = ["--train", train, "--pretrained", nano_gpt2, "--sequence_length", 16, "--xla"]
@@ -145,6 +146,7 @@ def test_lower_layers_stay_and_others_learn_slower(recipe, tmp_path, nano_gpt2):
     assert "--profile_steps 5-9 lies beyond the end of the run, which has 2 steps" in error
 
 
+@pytest.mark.slow
 def test_adapters_and_an_average_end_in_the_export(recipe, tmp_path, nano_gpt2):
     train = write_corpus(tmp_path / "a.txt", 1)
     flags = ["--train", train, "--pretrained", nano_gpt2, "--sequence_length", 16]

@@ -33,10 +33,10 @@ from tfllm.models.generation_prompts import (
     required,
     stop_strings,
     text_of,
-    with_start,
     word_bytes,
 )
 from tfllm.models.generation_request import GenerationRequest
+from tfllm.models.generation_signatures import GenerationSignatures, generation_probes
 from tfllm.models.likelihoods import Likelihoods
 from tfllm.models.target_likelihoods import target_log_likelihoods
 from tfllm.models.text_pieces import TextPieces
@@ -353,104 +353,7 @@ class CausalLM(SummedLossModel):
                 f"max_new_tokens must be between 1 and the model's {self.max_positions} positions. "
                 f"Received: {max_new_tokens}"
             )
-
-        room = self.max_positions - most + 1
-        words = getattr(tokenizer, "word_bytes", None)
-
-        def complete(
-            text: tf.Tensor,
-            new_tokens: int | tf.Tensor,
-            sampling: Sampling | None,
-            stop: StopStrings | None = None,
-            beam: Beam | None = None,
-        ) -> dict[str, tf.Tensor]:
-            prompts = _fitting_prompts(tokenizer, text, room)
-            request = GenerationRequest(
-                prompts, new_tokens, sampling, beam=beam, stop=stop, eos_id=tokenizer.eos_id
-            )
-            return {"text": text_of(tokenizer, request.run(self), stop)}
-
-        @tf.function(input_signature=[_rows(tf.string, "text")], autograph=False)
-        def serving_default(text: tf.Tensor) -> dict[str, tf.Tensor]:
-            return complete(text, most, sampling, beam=beam)
-
-        def as_asked(
-            text: tf.Tensor, new_tokens: tf.Tensor, chance: Sampling, stop: StopStrings | None
-        ) -> dict[str, tf.Tensor]:
-            return complete(text, tf.clip_by_value(new_tokens, 0, most), chance, stop)
-
-        asked = [
-            _rows(tf.string, "text"),
-            _rows(tf.int32, "max_new_tokens"),
-            _rows(tf.float32, "temperature"),
-            _rows(tf.int32, "top_k"),
-            _rows(tf.float32, "top_p"),
-            _rows(tf.int32, "seed"),
-        ]
-
-        # Two forms, because an input that may be left out would be one of the signature all the
-        # same.
-        @tf.function(input_signature=asked, autograph=False)
-        def generate(
-            text: tf.Tensor,
-            max_new_tokens: tf.Tensor,
-            temperature: tf.Tensor,
-            top_k: tf.Tensor,
-            top_p: tf.Tensor,
-            seed: tf.Tensor,
-        ) -> dict[str, tf.Tensor]:
-            return as_asked(text, max_new_tokens, Sampling(temperature, top_k, top_p, seed), None)
-
-        @tf.function(
-            input_signature=[*asked, tf.TensorSpec([None, None], tf.string, name="stop")],
-            autograph=False,
-        )
-        def generate_with_stops(
-            text: tf.Tensor,
-            max_new_tokens: tf.Tensor,
-            temperature: tf.Tensor,
-            top_k: tf.Tensor,
-            top_p: tf.Tensor,
-            seed: tf.Tensor,
-            stop: tf.Tensor,
-        ) -> dict[str, tf.Tensor]:
-            chance = Sampling(temperature, top_k, top_p, seed)
-            return as_asked(text, max_new_tokens, chance, StopStrings(words, stop))
-
-        @tf.function(input_signature=[_rows(tf.string, "text")], autograph=False)
-        def score(text: tf.Tensor) -> dict[str, tf.Tensor]:
-            ids = begun_ids(tokenizer, text)[:, : self.max_positions]
-            lengths = tf.cast(ids.row_lengths(), tf.int32)
-            dense = ids.to_tensor()
-            dense = tf.pad(dense, [[0, 0], [0, tf.cast(tf.shape(dense)[1] == 0, tf.int32)]])
-            likelihoods = self.token_log_likelihoods(dense, lengths)
-            return {
-                "log_likelihood": tf.reduce_sum(likelihoods, axis=1),
-                "tokens": tf.maximum(lengths - 1, 0),
-            }
-
-        @tf.function(input_signature=[_rows(tf.string, "text")], autograph=False)
-        def tokenize(text: tf.Tensor) -> dict[str, tf.Tensor]:
-            return {"input_ids": _dense(tokenizer.tokenize(text))}
-
-        @tf.function(
-            input_signature=[tf.TensorSpec([None, None], tf.int32, name="input_ids")],
-            autograph=False,
-        )
-        def tokens(input_ids: tf.Tensor) -> dict[str, tf.Tensor]:
-            ids = tf.ragged.boolean_mask(input_ids, input_ids >= 0)[:, -room:]
-            request = GenerationRequest(
-                with_start(ids, tokenizer), most, sampling, beam=beam, eos_id=tokenizer.eos_id
-            )
-            return {"output_ids": _dense(request.run(self))}
-
-        return {
-            "serving_default": serving_default,
-            "generate": generate if words is None else generate_with_stops,
-            "score": score,
-            "tokenize": tokenize,
-            "tokens": tokens,
-        }
+        return GenerationSignatures(self, tokenizer, most, sampling, beam).functions()
 
     def probes(self, tokenizer: Any = None) -> dict[str, dict[str, list[Any]]]:
         """Give example requests for the signatures that take more than text.
@@ -462,39 +365,7 @@ class CausalLM(SummedLossModel):
             tokenizer: as in `signatures`; None for one whose words are bytes and which has a start
                 token.
         """
-        texts: list[str | bytes] = [
-            "",
-            "a",
-            "The quick brown fox",
-            "日本語 🙂",
-            b"\xff\x00",
-            "b " * 500,
-        ]
-        rows = [[1, 2, 3, -1], [0, -1, -1, -1], [-1, -1, -1, -1]]
-        prompts = {"text": texts}
-        default = {}
-        if tokenizer is not None and tokenizer.bos_id is None:
-            lengths = tokenizer.tokenize(tf.constant(texts)).row_lengths().numpy()
-            prompts = {"text": [text for text, n in zip(texts, lengths, strict=True) if n]}
-            default = {"serving_default": prompts}
-            del rows[-1]
-        generate: dict[str, list[Any]] = {
-            **prompts,
-            "max_new_tokens": [1, 8, 4, 0],
-            "temperature": [0.0, 1.0, 0.5, 1e-40, float("nan")],
-            "top_k": [0, 5],
-            "top_p": [1.0, 0.9, 0.3],
-            "seed": [7, 0, 123456],
-        }
-        if tokenizer is None or getattr(tokenizer, "word_bytes", None) is not None:
-            generate["stop"] = [["e", ""], ["", ""], ["a b", "\n"]]
-        return {
-            **default,
-            "generate": generate,
-            "score": {"text": texts},
-            "tokenize": {"text": texts},
-            "tokens": {"input_ids": rows},
-        }
+        return generation_probes(tokenizer)
 
     @property
     def max_positions(self) -> int:
@@ -747,17 +618,3 @@ def _as_features(features: Any) -> Mapping[str, tf.Tensor]:
 
 def _flat(*tensors: tf.Tensor) -> list[tf.Tensor]:
     return [tf.reshape(tensor, [-1]) for tensor in tensors]
-
-
-def _rows(dtype: tf.DType, name: str) -> tf.TensorSpec:
-    return tf.TensorSpec([None], dtype, name=name)
-
-
-def _fitting_prompts(tokenizer: Any, text: tf.Tensor, positions: int) -> tf.RaggedTensor:
-    """Tokenize `<string>[batch]` and keep each row's last `positions` tokens, at least one."""
-    return with_start(tokenizer.tokenize(text)[:, -positions:], tokenizer)
-
-
-def _dense(ids: tf.RaggedTensor) -> tf.Tensor:
-    """`<int32>[batch, (positions)]` → `[batch, longest]`, -1 behind a row's end."""
-    return ids.to_tensor(default_value=-1)
