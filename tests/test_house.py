@@ -27,6 +27,7 @@ ARROWS = {
     "export": {"serving.session", "serving.signature", "serving.errors"},
     "cli": set(),
     "planning": set(),
+    "retrieval": set(),
 }
 FLOOR = {"errors"}
 
