@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from tfllm.errors import InputError
+from tfllm.hub import hub_file
 
 __all__ = [
     "check_weights",
@@ -137,25 +138,7 @@ def find(name_or_folder: str | Path, file_name: str) -> Path | None:
             raise InputError(f"there is no folder {name_or_folder}. Give a transformers folder")
     if folder.exists() or os.sep in str(name_or_folder).strip(os.sep).replace("/", "", 1):
         raise InputError(f"{name_or_folder} is not a folder. Give a transformers folder")
-    return _find_on_hub(str(name_or_folder), file_name)
-
-
-def _find_on_hub(name: str, file_name: str) -> Path | None:
-    from transformers.utils import cached_file
-
-    try:
-        path = cached_file(
-            name,
-            file_name,
-            _raise_exceptions_for_missing_entries=False,
-        )
-    except (OSError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise InputError(
-            f"{name!r} is no local folder and can't be had from the hub ({reason}). "
-            "Give the path of a local transformers folder, or check name and network"
-        ) from error
-    return None if path is None else Path(path)
+    return hub_file(str(name_or_folder), file_name)
 
 
 def write_folder(

@@ -10,6 +10,7 @@ import tokenizers
 from tokenizers import AddedToken
 
 from tfllm.errors import InputError
+from tfllm.hub import hub_file
 
 __all__ = [
     "add_tokens",
@@ -43,32 +44,11 @@ def find_files(name_or_folder: str | Path) -> dict[str, Path]:
     """
     folder = Path(name_or_folder)
     if not folder.exists():
-        return _hub_files(str(name_or_folder))
+        found = {name: hub_file(str(name_or_folder), name) for name in _NAMES}
+        return {name: path for name, path in found.items() if path is not None}
     if not folder.is_dir():
         raise InputError(f"{folder} is a file: give the folder that holds the tokenizer's files.")
     return {name: folder / name for name in _NAMES if (folder / name).is_file()}
-
-
-def _hub_files(name: str) -> dict[str, Path]:
-    from transformers.utils import cached_file
-
-    files = {}
-    try:
-        for file_name in _NAMES:
-            path = cached_file(
-                name,
-                file_name,
-                _raise_exceptions_for_missing_entries=False,
-            )
-            if path is not None:
-                files[file_name] = Path(path)
-    except (OSError, ValueError) as error:
-        reason = " ".join(str(error).split())
-        raise InputError(
-            f"No tokenizer {name!r}: there is no such local folder, and Hugging Face's hub and"
-            f" its local cache gave nothing ({reason[:200]}). Give a folder that exists."
-        ) from None
-    return files
 
 
 def read_json(path: Path | None) -> dict[str, Any]:
