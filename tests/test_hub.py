@@ -1,4 +1,4 @@
-"""Files of the hub: asked of a server on this machine that speaks as the hub does, or of its cache."""
+"""Files of the hub, asked of a server on this machine that speaks as the hub does, or cached."""
 
 import http.server
 import json
