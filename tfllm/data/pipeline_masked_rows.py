@@ -10,16 +10,16 @@ from tfllm.data.array_store import ArrayStore
 from tfllm.data.epochs import place_in_epoch
 from tfllm.data.masked_slots import fill_slots
 from tfllm.data.masking.masking import Masking
+from tfllm.data.packed_batches import PackedBatches
 from tfllm.data.packed_layout import lay_out
 from tfllm.data.packed_row_plan import PackedRowPlan
-from tfllm.data.step_batches import StepBatches
 from tfllm.data.step_dataset import Batch
 from tfllm.data.worker_share import worker_share
 
 __all__ = ["MaskedRows"]
 
 
-class MaskedRows(StepBatches):
+class MaskedRows(PackedBatches):
     """Rows of a `DocumentRowEncoder`, several packed into one, as batches for a masked model.
 
     None is cut, and none sees another. Masks are drawn for each of them in each epoch, whatever
@@ -68,21 +68,6 @@ class MaskedRows(StepBatches):
             f"{self.plan.tokens:,} tokens in {self.plan.num_rows:,} rows, "
             f"{self.plan.real_share:.1%} full"
         )
-
-    @property
-    def steps_per_epoch(self) -> int:
-        """Steps of one pass."""
-        return self.plan.steps_per_epoch
-
-    @property
-    def row_tokens(self) -> int:
-        """Positions of a row."""
-        return self.plan.sequence_length
-
-    @property
-    def tokens_per_step(self) -> int:
-        """Tokens that a step computes on, all positions of its rows."""
-        return self.plan.global_batch_size * self.plan.sequence_length
 
     def batch(self, step: int, worker: int = 0, workers: int = 1) -> Batch:
         """Gather and mask the rows of one step, or one worker's share of them.

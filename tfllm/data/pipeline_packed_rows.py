@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 
 from tfllm.data.array_store import ArrayStore
+from tfllm.data.packed_batches import PackedBatches
 from tfllm.data.packed_layout import lay_out
 from tfllm.data.packed_row_plan import PackedRowPlan
-from tfllm.data.step_batches import StepBatches
 from tfllm.data.step_dataset import Batch
 
 __all__ = ["PackedRows"]
@@ -18,7 +18,7 @@ __all__ = ["PackedRows"]
 _STRETCH = 1 << 20
 
 
-class PackedRows(StepBatches):
+class PackedRows(PackedBatches):
     """Examples of a `CompletionEncoder` packed into rows, as batches for a causal language model.
 
     Several stand in a row, none is cut, and none sees another: the loss of a batch is the sum of
@@ -61,21 +61,6 @@ class PackedRows(StepBatches):
             f"{len(self.store):,} examples, {self.plan.tokens:,} tokens, {self.targets:,} of them "
             f"to predict, in {self.plan.num_rows:,} rows, {self.plan.real_share:.1%} full"
         )
-
-    @property
-    def steps_per_epoch(self) -> int:
-        """Steps of one pass."""
-        return self.plan.steps_per_epoch
-
-    @property
-    def row_tokens(self) -> int:
-        """Positions of a row."""
-        return self.plan.sequence_length
-
-    @property
-    def tokens_per_step(self) -> int:
-        """Tokens that a step computes on, all positions of its rows."""
-        return self.plan.global_batch_size * self.plan.sequence_length
 
     @property
     def targets(self) -> int:
