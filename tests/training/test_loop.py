@@ -129,10 +129,11 @@ def test_stopped_and_resumed_equals_uninterrupted(
     assert_same(model, wanted)
 
 
-def test_the_best_epochs_weights_are_kept(tmp_path):
+def test_the_best_epochs_weights_are_kept(tmp_path, capsys):
     losses = {1: 5.0, 2: 3.0, 3: math.nan}
     model, trained = run(tmp_path, lambda epoch, step: {"loss": losses[epoch]})
     assert trained.best["loss"] == 3.0
+    assert "Kept: the weights of epoch 2, the best loss." in capsys.readouterr().out
     state = Checkpoints(tmp_path / "checkpoints", model).restore_best()
     assert state is not None and state["step"] == 8
     assert int(model.optimizer.iterations) == 8

@@ -152,4 +152,7 @@ def train(
             f"the best checkpoint in {checkpoints.folder} is damaged. Train again in a new "
             "--run_dir"
         )
+    if workers.is_chief and (kept := checkpoints.step()) < steps:
+        epoch = math.ceil(kept / steps_per_epoch)
+        print(f"Kept: the weights of epoch {epoch}, the best {best_metric.name}.", flush=True)
     return Trained(steps, best["best"], progress.tokens_per_second, skipped, peak_memory_bytes())
