@@ -227,7 +227,9 @@ def create_model(config: Config, vocabulary: text.Vocabulary, run: cli.Run) -> m
         )
         # BERT's 0.02 suits 768 units; with few, blocks would hardly see each other's words.
         sizes.initializer_range = config.hidden_dim**-0.5
-        return models.MaskedLM.from_config(sizes, objectives=config.shares(), seed=config.seed)
+        model = models.MaskedLM.from_config(sizes, objectives=config.shares(), seed=config.seed)
+        models.attend_nearby(model.backbone)
+        return model
     model = models.MaskedLM.from_pretrained(
         config.pretrained, objectives=config.shares(), seed=config.seed
     )

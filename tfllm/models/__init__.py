@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from tfllm.models.generation_defaults import GenerationDefaults
     from tfllm.models.lora import apply_lora, merge_lora
     from tfllm.models.masked_lm import MaskedLM
+    from tfllm.models.nearby_start import attend_nearby
     from tfllm.models.question_answerer import QuestionAnswerer
     from tfllm.models.text_classifier import TextClassifier
     from tfllm.models.text_embedder import TextEmbedder
@@ -37,6 +38,7 @@ __all__ = [
     "TrainableShare",
     "adapt",
     "apply_lora",
+    "attend_nearby",
     "attribute",
     "freeze_below",
     "load_adapters",
@@ -58,6 +60,7 @@ _HOMES = {
     "TrainableShare": "trainable",
     "adapt": "adaptation",
     "apply_lora": "lora",
+    "attend_nearby": "nearby_start",
     "attribute": "attribution",
     "freeze_below": "freezing",
     "load_adapters": "adapter_files",
