@@ -3,6 +3,7 @@ import json
 import numpy as np
 import pytest
 import tensorflow as tf
+import tf_keras
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import load_file
@@ -209,3 +210,17 @@ def test_a_preprocessor_of_another_model_is_refused(model, tokenizer, change, le
     words = tokenizer.vocabulary_size
     with pytest.raises(InputError, match=message.replace("120", str(words))):
         other.signatures(Preprocessor(tokenizer, sequence_length=length))
+
+
+def test_it_can_be_called_under_mixed_precision(model):
+    """Keras hands `call` its variables in half precision, and a training step does not."""
+    tf_keras.mixed_precision.set_global_policy("mixed_bfloat16")
+    try:
+        half = TextEmbedder(create_backbone(model.config))
+    finally:
+        tf_keras.mixed_precision.set_global_policy("float32")
+    half.set_weights(model.get_weights())
+    features = {"input_ids": tf.constant([[2, 7, 9, 3]])}
+    vectors = half(features)
+    assert vectors.dtype == tf.float32
+    np.testing.assert_allclose(vectors, model(features), atol=0.1)

@@ -169,11 +169,13 @@ def _embed(
         inputs_embeds = tf.gather(embeddings.weight, features["input_ids"])
     x = tf.cast(inputs_embeds, tf.float32)
     positions = _position_numbers(family, config, features, x)
-    x += tf.gather(embeddings.position_embeddings, positions)
+    # Within Keras's `call`, mixed precision reads tables in half precision.
+    x += tf.cast(tf.gather(embeddings.position_embeddings, positions), tf.float32)
     kinds = getattr(embeddings, "token_type_embeddings", None)
     if kinds is not None:
         token_types = features.get("token_type_ids") if kinds.shape[0] > 1 else None
-        x += kinds[0] if token_types is None else tf.gather(kinds, token_types)
+        rows = kinds[0] if token_types is None else tf.gather(kinds, token_types)
+        x += tf.cast(rows, tf.float32)
     return norm(embeddings.LayerNorm, x)
 
 
