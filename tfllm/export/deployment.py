@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 
 __all__ = ["GRPC_PORT", "REST_PORT", "SERVER", "compose_file", "kubernetes_file"]
 
@@ -19,13 +18,19 @@ _PROBE = (
     'grep -q \'"state": "AVAILABLE"\' <&3'
 )
 
+# Left to whoever deploys: what decodes step by step wants all threads for each operation.
+_FOR_ENCODERS = (
+    "# Encoders (BERT …) answer a lone request sooner with one thread for each operation:",
+    "# - --tensorflow_intra_op_parallelism=1",
+)
+
 
 def compose_file(name: str) -> str:
     """Write `docker-compose.yml`: `docker compose --profile cpu up`, or `gpu`.
 
     It stands beside the versions, and mounts the folder that it stands in.
     """
-    flags = _listed(_flags(name), 6)
+    flags = _flag_lines(name, 6)
     return f"""\
 x-serving: &serving
   # The server itself, not the image's script, so that it gets the signal to stop.
@@ -119,7 +124,7 @@ def _container(name: str, loaded_bytes: int) -> str:
           # The server itself, not the image's script, so that it gets the signal to stop.
           command: [tensorflow_model_server]
           args:
-{_listed(_flags(name), 12)}
+{_flag_lines(name, 12)}
           ports:
             - {{name: grpc, containerPort: {GRPC_PORT}}}
             - {{name: rest, containerPort: {REST_PORT}}}
@@ -187,8 +192,9 @@ def _probe(name: str) -> str:
     return _PROBE.format(name=name, port=REST_PORT)
 
 
-def _listed(words: Sequence[str], indent: int) -> str:
-    return "\n".join(f"{' ' * indent}- {word}" for word in words)
+def _flag_lines(name: str, indent: int) -> str:
+    lines = [*(f"- {flag}" for flag in _flags(name)), *_FOR_ENCODERS]
+    return "\n".join(" " * indent + line for line in lines)
 
 
 def _yaml(text: str) -> str:

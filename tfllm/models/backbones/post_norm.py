@@ -9,6 +9,7 @@ Reference:
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
@@ -21,6 +22,7 @@ from tfllm.errors import InputError
 from tfllm.layers.activations import gelu, gelu_tanh
 from tfllm.layers.attention import HIDDEN_KEY, mix_values
 from tfllm.layers.dropout import ADAPTER_SITES, SeededDropout
+from tfllm.layers.halves import in_halves
 from tfllm.layers.lora import LoRA
 from tfllm.layers.normalization import layer_norm
 from tfllm.models.backbones.family import Family, follow, present
@@ -241,8 +243,22 @@ def _block(
     dropout: SeededDropout | None,
 ) -> tf.Tensor:
     """One block, `[batch · tokens, hidden_dim]` → the same."""
-    rate, at = family.setting(config, "dropout"), 6 * index
     mixed = _attention(family, block, x, penalty, config, shape, index, dropout)
+    rest = functools.partial(_rest, family, block, config, index, dropout)
+    return rest(mixed, x) if dropout else in_halves(rest, mixed, x)
+
+
+def _rest(
+    family: Family,
+    block: Any,
+    config: Any,
+    index: int,
+    dropout: SeededDropout | None,
+    mixed: tf.Tensor,
+    x: tf.Tensor,
+) -> tf.Tensor:
+    """What a block does to each row alone, after attention."""
+    rate, at = family.setting(config, "dropout"), 6 * index
     mixed = project(family.part(block, "attended"), mixed, dropout, site=at + 3)
     if dropout and family.attended_dropout:
         mixed = dropout(mixed, rate, site=3 * index + 2)
