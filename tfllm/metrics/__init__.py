@@ -29,6 +29,7 @@ if TYPE_CHECKING:
         perplexity,
     )
     from tfllm.metrics.multi_label_metrics import best_thresholds, multi_label
+    from tfllm.metrics.ranking_metrics import ranking
     from tfllm.metrics.regression_metrics import regression
     from tfllm.metrics.slice_metrics import length_buckets, slices
     from tfllm.metrics.text_classifier_metrics import text_classifier
@@ -49,6 +50,7 @@ __all__ = [
     "multi_label",
     "normalised_answer",
     "perplexity",
+    "ranking",
     "regression",
     "signatures",
     "slices",
@@ -72,6 +74,7 @@ _HOMES = {
     "multi_label": "multi_label_metrics",
     "normalised_answer": "answer_metrics",
     "perplexity": "language_model_metrics",
+    "ranking": "ranking_metrics",
     "regression": "regression_metrics",
     "signatures": "generation_metrics",
     "slices": "slice_metrics",

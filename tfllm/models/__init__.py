@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from tfllm.models.attribution import attribute
     from tfllm.models.bert_sizes import small_bert_config
     from tfllm.models.causal_lm import CausalLM
+    from tfllm.models.corpus_search import CorpusSearch
     from tfllm.models.freezing import freeze_below
     from tfllm.models.generation_defaults import GenerationDefaults
     from tfllm.models.lora import apply_lora, merge_lora
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "CausalLM",
+    "CorpusSearch",
     "GenerationDefaults",
     "MaskedLM",
     "QuestionAnswerer",
@@ -51,6 +53,7 @@ __all__ = [
 
 _HOMES = {
     "CausalLM": "causal_lm",
+    "CorpusSearch": "corpus_search",
     "GenerationDefaults": "generation_defaults",
     "MaskedLM": "masked_lm",
     "QuestionAnswerer": "question_answerer",
