@@ -37,7 +37,8 @@ class CorpusSearch(tf.Module):
     is scored, in blocks, so that memory does not grow with the corpus.
 
     Example:
-        >>> search = CorpusSearch(embedder, vectors, ids=["a", "b"], texts=["Cats purr.", "It rains."])
+        >>> texts = ["Cats purr.", "It rains."]
+        >>> search = CorpusSearch(embedder, vectors, ids=["a", "b"], texts=texts)
         >>> search.signatures(preprocess)["serving_default"](["What do cats do?"])["ids"]
         <tf.Tensor [[b'a', b'b']]>
     """

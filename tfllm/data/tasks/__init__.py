@@ -2,6 +2,7 @@
 
 from tfllm.data.tasks.completions import read_completions
 from tfllm.data.tasks.dialogues import read_dialogues
+from tfllm.data.tasks.documents import read_documents
 from tfllm.data.tasks.labels import check_labels, label_counts, label_names, tag_names
 from tfllm.data.tasks.parts import Parts
 from tfllm.data.tasks.questions import read_questions
@@ -15,6 +16,7 @@ __all__ = [
     "label_names",
     "read_completions",
     "read_dialogues",
+    "read_documents",
     "read_examples",
     "read_questions",
     "read_tagged_words",

@@ -1,0 +1,81 @@
+"""Vectors of a corpus in a file, written step by step and whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import numpy as np
+
+from tfllm.errors import InputError
+
+__all__ = ["write_vectors"]
+
+Batches = Callable[[int], Iterable[tuple[np.ndarray, np.ndarray]]]
+
+# Between marks of how far it has come: what a kill costs.
+_STEPS = 64
+
+
+def write_vectors(
+    path: str | Path, batches: Batches, *, rows: int, width: int, identity: str
+) -> np.ndarray:
+    """Write vectors as they come, or go on where a killed process stopped.
+
+    They lie in a hidden file beside the target, which a note says how much of is done; at the end
+    it is renamed. What goes on ends with the same bytes as what was never stopped, if `batches`
+    gives the same for the same step.
+
+    Args:
+        path: of the `.npy` file, `<float32>[rows, width]`; must not exist yet.
+        batches: first step → (row numbers `<int64>[n]`, vectors `<float32>[n, width]`) of that
+            step and all after it.
+        rows: of the corpus.
+        width: numbers of a vector.
+        identity: of corpus and model: what was begun for another one is begun anew.
+
+    Returns:
+        the vectors, memory-mapped.
+
+    Raises:
+        InputError: if the file exists already or can't be written.
+    """
+    path = Path(path)
+    if path.exists():
+        raise InputError(f"{path} exists already: nothing is overwritten. Give another name")
+    hidden, note = (path.with_name(f".{path.name}.{end}") for end in ("part", "json"))
+    try:
+        step = _steps_done(note, identity) if hidden.is_file() else 0
+        shape, mode = (rows, width), "r+" if step else "w+"
+        vectors = np.lib.format.open_memmap(hidden, mode, np.float32, shape)
+        for count, (places, found) in enumerate(batches(step), step + 1):
+            vectors[places] = found
+            if count % _STEPS == 0:
+                vectors.flush()
+                _mark(note, identity, count)
+        vectors.flush()
+        del vectors
+        hidden.rename(path)
+        note.unlink(missing_ok=True)
+    except OSError as error:
+        raise InputError(f"{path} can't be written: {error.strerror or error}") from error
+    return np.load(path, mmap_mode="r")
+
+
+def _steps_done(note: Path, identity: str) -> int:
+    try:
+        noted = json.loads(note.read_text())
+    except (OSError, ValueError):
+        return 0
+    return noted["steps"] if noted.get("identity") == identity else 0
+
+
+def _mark(note: Path, identity: str, steps: int) -> None:
+    new = note.with_suffix(".new")
+    with new.open("w") as file:
+        json.dump({"identity": identity, "steps": steps}, file)
+        file.flush()
+        os.fsync(file.fileno())
+    new.rename(note)
