@@ -133,3 +133,15 @@ def test_one_of_two_devices_predicts_what_one_alone_does(tmp_path):
         timeout=200,
     )
     assert done.stdout.splitlines()[-1:] == ["equal"], done.stderr[-3000:]
+
+
+def test_steps_can_begin_anywhere_and_hold_what_the_whole_pass_does(model, tmp_path):
+    batches = batches_of(tmp_path)
+    predictor = RowPredictor(model)
+    whole = predictor.predict(batches)
+    steps = list(predictor.predict_steps(batches, 1))
+    assert [rows.tolist() for rows, _ in steps] == [
+        batches.plan.rows(i).rows.tolist() for i in (1, 2)
+    ]
+    for rows, outputs in steps:
+        np.testing.assert_array_equal(outputs["scores"], whole.outputs["scores"][rows])

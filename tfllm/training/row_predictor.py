@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -38,6 +38,15 @@ class RowPredictions(NamedTuple):
     outputs: dict[str, np.ndarray]
 
 
+class _Step(NamedTuple):
+    """What came out of one batch, without the rows that fill it up."""
+
+    loss: float
+    weight: float
+    rows: np.ndarray
+    outputs: dict[str, _Part]
+
+
 class RowPredictor:
     """Runs a task's model over stores: loss and predictions out of one forward pass.
 
@@ -65,26 +74,13 @@ class RowPredictor:
         Raises:
             InputError: if there are no rows.
         """
-        if not batches.steps_per_epoch:
-            raise InputError("there are no rows to predict: the data set is empty")
-        graph = self._graph_for(batches)
-        steps = tqdm(
-            range(batches.steps_per_epoch),
-            desc="predicting",
-            delay=_SECONDS_WITHOUT_BAR,
-            disable=None if progress else True,  # None: only a terminal shows it
-            dynamic_ncols=True,
-            leave=False,
-        )
         loss = weight = 0.0
         rows: list[np.ndarray] = []
         parts: list[dict[str, _Part]] = []
-        for step in steps:
-            batch = batches.batch(step)
-            batch_loss, batch_weight, outputs = graph.run(*batch)
-            loss, weight = loss + float(batch_loss), weight + float(batch_weight)
-            rows.append(batches.plan.rows(step).rows)
-            parts.append(graph.real_rows(outputs, batch, len(rows[-1])))
+        for of_step in self._steps(batches, 0, progress):
+            loss, weight = loss + of_step.loss, weight + of_step.weight
+            rows.append(of_step.rows)
+            parts.append(of_step.outputs)
         order = np.argsort(np.concatenate(rows), kind="stable")
         return RowPredictions(
             loss / weight if weight else 0.0,
@@ -92,6 +88,44 @@ class RowPredictor:
             np.concatenate(rows)[order],
             {name: _joined([part[name] for part in parts])[order] for name in parts[0]},
         )
+
+    def predict_steps(
+        self, batches: Any, first_step: int = 0, *, progress: bool = True
+    ) -> Iterator[tuple[np.ndarray, dict[str, _Part]]]:
+        """Predict step by step, so that memory does not grow with the store.
+
+        Args:
+            batches: see `predict`.
+            first_step: where to start; what comes before is not computed.
+            progress: see `predict`.
+
+        Yields:
+            of each step the rows `<int64>[rows]`, in the step's order, and their outputs.
+
+        Raises:
+            InputError: if there are no rows.
+        """
+        for of_step in self._steps(batches, first_step, progress):
+            yield of_step.rows, of_step.outputs
+
+    def _steps(self, batches: Any, first_step: int, progress: bool) -> Iterator[_Step]:
+        if not batches.steps_per_epoch:
+            raise InputError("there are no rows to predict: the data set is empty")
+        graph = self._graph_for(batches)
+        steps = tqdm(
+            range(first_step, batches.steps_per_epoch),
+            desc="predicting",
+            delay=_SECONDS_WITHOUT_BAR,
+            disable=None if progress else True,  # None: only a terminal shows it
+            dynamic_ncols=True,
+            leave=False,
+        )
+        for step in steps:
+            batch = batches.batch(step)
+            loss, weight, outputs = graph.run(*batch)
+            rows = batches.plan.rows(step).rows
+            parts = graph.real_rows(outputs, batch, len(rows))
+            yield _Step(float(loss), float(weight), rows, parts)
 
     def _graph_for(self, batches: Any) -> _Graph:
         signature, has_targets = batches.signature(), batches.targets is not None
