@@ -43,7 +43,12 @@ def test_what_was_stopped_goes_on_and_ends_the_same(tmp_path):
     assert path.read_bytes() == (tmp_path / "whole.npy").read_bytes()
     # From marks every 64 steps: 10 anew, 36 after 64, 8 after 192.
     assert len(seen) == 10 + 100 + (200 - 64) + (STEPS - 192)
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["v.npy", "whole.npy"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == [
+        "v.json",
+        "v.npy",
+        "whole.json",
+        "whole.npy",
+    ]
 
 
 def test_what_another_model_began_is_begun_anew(tmp_path):
@@ -58,7 +63,7 @@ def test_a_damaged_note_is_begun_anew(tmp_path):
     path, seen = tmp_path / "v.npy", []
     with pytest.raises(KeyboardInterrupt):
         write(path, seen, 100)
-    (tmp_path / ".v.npy.json").write_text("{")
+    (tmp_path / "v.json").write_text("{")
     write(path, seen)
     assert len(seen) == 100 + STEPS
 
@@ -82,9 +87,12 @@ def test_a_killed_process_leaves_what_can_go_on(tmp_path):
     assert path.read_bytes() == (tmp_path / "whole.npy").read_bytes()
 
 
-def test_nothing_is_overwritten(tmp_path):
-    (tmp_path / "v.npy").write_text("mine")
-    with pytest.raises(InputError, match="exists already"):
-        write(tmp_path / "v.npy", [])
+def test_what_is_whole_is_opened_and_nothing_is_overwritten(tmp_path):
+    path, seen = tmp_path / "v.npy", []
+    write(path, seen)
+    np.testing.assert_array_equal(write(path, seen)[:, 0], np.arange(ROWS))
+    assert len(seen) == STEPS
+    with pytest.raises(InputError, match="another corpus or model"):
+        write(path, [], identity="b")
     with pytest.raises(InputError, match="can't be written"):
         write(tmp_path / "no" / "v.npy", [])

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from tfllm.models.token_classifier import TokenClassifier
     from tfllm.models.trainable import TrainableShare, trainable_share
     from tfllm.models.trained_files import save_trained
+    from tfllm.models.weights_digest import digest_of_weights
 
 __all__ = [
     "CausalLM",
@@ -42,6 +43,7 @@ __all__ = [
     "apply_lora",
     "attend_nearby",
     "attribute",
+    "digest_of_weights",
     "freeze_below",
     "load_adapters",
     "merge_lora",
@@ -65,6 +67,7 @@ _HOMES = {
     "apply_lora": "lora",
     "attend_nearby": "nearby_start",
     "attribute": "attribution",
+    "digest_of_weights": "weights_digest",
     "freeze_below": "freezing",
     "load_adapters": "adapter_files",
     "merge_lora": "lora",

@@ -22,43 +22,50 @@ _STEPS = 64
 def write_vectors(
     path: str | Path, batches: Batches, *, rows: int, width: int, identity: str
 ) -> np.ndarray:
-    """Write vectors as they come, or go on where a killed process stopped.
+    """Write vectors as they come, go on where a killed process stopped, or open what is whole.
 
-    They lie in a hidden file beside the target, which a note says how much of is done; at the end
-    it is renamed. What goes on ends with the same bytes as what was never stopped, if `batches`
-    gives the same for the same step.
+    They lie in a hidden file beside the target, which is renamed at the end; `NAME.json` says of
+    what they are and how many steps are done. What goes on ends with the same bytes as what was
+    never stopped, if `batches` gives the same for the same step.
 
     Args:
-        path: of the `.npy` file, `<float32>[rows, width]`; must not exist yet.
+        path: of the `.npy` file, `<float32>[rows, width]`.
         batches: first step → (row numbers `<int64>[n]`, vectors `<float32>[n, width]`) of that
             step and all after it.
         rows: of the corpus.
         width: numbers of a vector.
-        identity: of corpus and model: what was begun for another one is begun anew.
+        identity: of corpus and model. What was begun for others is begun anew.
 
     Returns:
         the vectors, memory-mapped.
 
     Raises:
-        InputError: if the file exists already or can't be written.
+        InputError: if the file holds something else, or can't be written.
     """
     path = Path(path)
+    hidden, note = path.with_name(f".{path.name}.part"), path.with_suffix(".json")
+    step = _steps_done(note, identity)
     if path.exists():
-        raise InputError(f"{path} exists already: nothing is overwritten. Give another name")
-    hidden, note = (path.with_name(f".{path.name}.{end}") for end in ("part", "json"))
+        if step:
+            return np.load(path, mmap_mode="r")
+        raise InputError(
+            f"{path} holds the vectors of another corpus or model, and nothing is overwritten. "
+            "Give another folder, or remove it"
+        )
     try:
-        step = _steps_done(note, identity) if hidden.is_file() else 0
+        step = step if hidden.is_file() else 0
         shape, mode = (rows, width), "r+" if step else "w+"
         vectors = np.lib.format.open_memmap(hidden, mode, np.float32, shape)
-        for count, (places, found) in enumerate(batches(step), step + 1):
+        for places, found in batches(step):
             vectors[places] = found
-            if count % _STEPS == 0:
+            step += 1
+            if step % _STEPS == 0:
                 vectors.flush()
-                _mark(note, identity, count)
+                _mark(note, identity, step)
         vectors.flush()
         del vectors
+        _mark(note, identity, step)
         hidden.rename(path)
-        note.unlink(missing_ok=True)
     except OSError as error:
         raise InputError(f"{path} can't be written: {error.strerror or error}") from error
     return np.load(path, mmap_mode="r")

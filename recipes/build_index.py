@@ -1,0 +1,187 @@
+r"""Make a corpus searchable: vectors of its documents, and a bundle that finds them for a query.
+
+    python recipes/build_index.py --pretrained sentence-transformers/all-MiniLM-L6-v2 \
+        --corpus scifact --judged test --export_name scifact
+    python recipes/build_index.py --pretrained runs/finetune/model --corpus 'docs/*.jsonl'
+
+The bundle holds the corpus and its vectors, and scores every document: query in, documents out. A
+run that was stopped goes on where it was when it is started again.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from tfllm import cli, data, export, metrics, models, retrieval, serving, text, training
+from tfllm.data import readers, tasks
+from tfllm.errors import InputError
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """Flags of this recipe."""
+
+    pretrained: str = ""
+    """What embeds texts: a sentence-transformers or transformers folder, or a name on the hub."""
+    corpus: tuple[str, ...] = ()
+    """Documents: .txt, one a line; .jsonl, .csv, .tsv, .parquet; or one folder in BEIR's layout."""
+    document_id: str = "_id"
+    """Field of a document's id."""
+    title: str = "title"
+    """Field of its title, which may be missing."""
+    text: str = "text"
+    """Field of its text."""
+    on_error: Literal["refuse", "skip"] = "refuse"
+    """Whether a document that can't be read ends the run, or is left out."""
+    output: str = "index"
+    """Folder of vectors.npy, float32, one row a document."""
+    sequence_length: int = 256
+    """Tokens after which a document or a query is cut off."""
+    batch_size: int = 32
+    """Documents in a batch; those of like length are."""
+    judged: str | None = None
+    """Of a folder in BEIR's layout: measure with the queries of qrels/JUDGED.tsv."""
+    k: int = 10
+    """Documents that the bundle's default signature gives."""
+    export_dir: str = "savedmodels"
+    """Folder that TF Serving bundles go to."""
+    export_name: str | None = None
+    """Name of a bundle to export; none is exported without it."""
+    storage: Literal["float32", "bfloat16", "float16"] = "float32"
+    """What the bundle's weights and vectors are stored as."""
+    allow_pickle: bool = False
+    """Read --pretrained's pytorch_model.bin, a pickle, which can run code. Needs torch."""
+
+    def check(self) -> None:
+        """Refuse what can't be done, before TensorFlow is imported."""
+        rule = "must name what embeds texts; without a trained model a search finds nothing"
+        cli.require(bool(self.pretrained), "pretrained", self.pretrained, rule)
+        cli.require(bool(self.corpus), "corpus", self.corpus, "must name the documents' files")
+        for name in ("sequence_length", "batch_size", "k"):
+            cli.require(getattr(self, name) >= 1, name, getattr(self, name), "must be at least 1")
+        cli.check_writable(Path(self.output), "output")
+        cli.check_writable(Path(self.export_dir), "export_dir")
+        if self.export_name is not None:
+            export.check_name(self.export_name)
+
+
+def main(config: Config) -> None:
+    """Documents in, vectors and a search out."""
+    # 1. Corpus; what can be refused is refused before TensorFlow is imported
+    config.check()
+    documents = tasks.read_documents(
+        config.corpus,
+        document_id=config.document_id,
+        title=config.title,
+        text=config.text,
+        on_error=config.on_error,
+    )
+    judged = judgements(config, documents)
+
+    # 2. Model
+    tokenizer = text.load(config.pretrained)
+    model = models.TextEmbedder.from_pretrained(config.pretrained, pickle=config.allow_pickle)
+    preprocess = text.Preprocessor(tokenizer, sequence_length=config.sequence_length)
+    model.signatures(preprocess)  # refuses what does not fit, before the work
+
+    # 3. Vectors, in batches of like length; they go on where a run was stopped
+    embed = functools.partial(embedded, config, model, data.FastTokenizer.of(tokenizer))
+    output = Path(config.output)
+    output.mkdir(parents=True, exist_ok=True)
+    vectors = embed(documents, output / "vectors.npy")
+    print(f"{len(vectors):,} documents, vectors of {vectors.shape[1]} numbers: {config.output}.")
+    search = models.CorpusSearch(
+        model,
+        vectors,
+        ids=[document["id"] for document in documents],
+        texts=[document["text"] for document in documents],
+    )
+
+    # 4. Measure
+    if judged is not None:
+        found = ranked(search, preprocess, judged)
+        wanted: dict[str, dict[str, int]] = {}
+        for pair in judged:
+            wanted.setdefault(pair["query_id"], {})[pair["document_id"]] = pair["score"]
+        measured = metrics.ranking(found, wanted)
+        numbers = ", ".join(f"{name} {value:.4f}" for name, value in measured.items())
+        print(f"{len(wanted):,} queries of {config.judged}: {numbers}.")
+
+    # 5. Export
+    if config.export_name is not None:
+        bundle = export.export_bundle(
+            search.signatures(preprocess, k=config.k),
+            config.export_dir,
+            config.export_name,
+            modules=[search, preprocess],
+            probes=search.probes(),
+            card=export.Card("search in a corpus"),
+            storage=config.storage,
+        )
+        print(f"\nThe bundle {bundle} finds documents. Serve it:")
+        print(f"\n    {serving.docker_run_line(bundle)}\n")
+
+
+def judgements(config: Config, documents: readers.Reader) -> readers.Beir | None:
+    """Open the judged pairs of queries and documents; all of them can be read."""
+    if config.judged is None:
+        return None
+    folder = Path(config.corpus[0])
+    rule = "is for a folder in BEIR's layout"
+    cli.require(len(config.corpus) == 1 and folder.is_dir(), "judged", config.judged, rule)
+    try:
+        return readers.Beir(folder, config.judged)
+    except InputError as error:
+        raise InputError(f"--judged {config.judged}: {error}") from error
+
+
+def embedded(
+    config: Config,
+    model: models.TextEmbedder,
+    tokenizer: data.FastTokenizer,
+    documents: readers.Reader,
+    path: Path,
+) -> np.ndarray:
+    """Give the documents' vectors, out of the file where it is whole."""
+    store = data.build_array_store(documents, data.TextEncoder(tokenizer, config.sequence_length))
+    plan = data.BucketPlan(np.diff(store.offsets("input_ids")), config.batch_size, None)
+    batches = data.RowBatches(store, plan, targets=None, fill_rows=False)
+    predictor = training.RowPredictor(model)
+
+    def steps(first: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        for rows, outputs in predictor.predict_steps(batches, first):
+            yield rows, np.asarray(outputs["vector"])
+
+    return retrieval.write_vectors(
+        path,
+        steps,
+        rows=len(store),
+        width=model.config.hidden_size,
+        identity=f"{store.folder.name} {models.digest_of_weights(model)} {config.batch_size}",
+    )
+
+
+def ranked(
+    search: models.CorpusSearch, preprocess: text.Preprocessor, judged: readers.Beir
+) -> dict[str, dict[str, float]]:
+    """Search for the judged queries: query's id → document's id → score, a hundred each."""
+    queries = {pair["query_id"]: pair["query"] for pair in judged}
+    ask = search.signatures(preprocess, k=100)["serving_default"]
+    found = {}
+    for first in range(0, len(queries), 32):
+        part = list(queries)[first : first + 32]
+        answer = ask([queries[query] for query in part])
+        names, scores = answer["ids"].numpy().astype(str), answer["scores"].numpy().tolist()
+        for query, *row in zip(part, names, scores, strict=True):
+            found[query] = dict(zip(*row, strict=True))
+    return found
+
+
+if __name__ == "__main__":
+    cli.tool(Config, main, __file__)
