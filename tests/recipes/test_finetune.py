@@ -95,6 +95,7 @@ def test_labelled_texts_in_bundle_out(recipe, tmp_path):
     assert dry.code == 0 and "LoRA: " in dry.out and "exports" in dry.out, dry.err
 
 
+@pytest.mark.slow
 def test_numbers_and_several_labels(recipe, tmp_path):
     rows = [(t, t, str(i % 6)) for i, (t, _) in enumerate(reviews(1))]
     write_rows(tmp_path / "pairs.tsv", rows, "a\tb\tscore")
@@ -174,6 +175,7 @@ def test_questions_in_bundle_out(recipe, tmp_path):
     assert answers == [line["predicted"] for line in lines]
 
 
+@pytest.mark.slow
 def test_questions_without_answers_are_answered_by_nothing(recipe, tmp_path):
     rows = []
     for i in range(40):

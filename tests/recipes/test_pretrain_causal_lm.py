@@ -198,6 +198,7 @@ def test_sigterm_saves_and_the_same_command_goes_on(recipe, tmp_path):
     assert done.record["export"] == "savedmodels/gpt2-a/1"
 
 
+@pytest.mark.slow
 def test_a_full_disk_at_export_is_said_and_the_same_command_ends_the_run(recipe, tmp_path):
     write_corpus(tmp_path / "a.txt", 1)
     (tmp_path / "disk").mkdir()

@@ -245,6 +245,7 @@ def test_neighbours_are_learnt(inside, tmp_path):
     assert metrics["unigram_accuracy"] < 0.15 and metrics["masked_lm_accuracy"] > 0.9
 
 
+@pytest.mark.slow
 def test_a_dry_run_with_new_words_leaves_nothing(inside, tmp_path, nano_bert):
     write_texts(tmp_path / "a.txt", 1)
     before = tree(tmp_path)
