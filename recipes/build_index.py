@@ -40,7 +40,9 @@ class Config:
     on_error: Literal["refuse", "skip"] = "refuse"
     """Whether a document that can't be read ends the run, or is left out."""
     output: str = "index"
-    """Folder of vectors.npy, float32, one row a document."""
+    """Folder of vectors.npy, float32, one row a document, and of --faiss's index.faiss."""
+    faiss: Literal["flat", "hnsw", "ivf"] | None = None
+    """Build an index of FAISS as well: exact, a graph, or cells. Needs tfllm[faiss]."""
     sequence_length: int = 256
     """Tokens after which a document or a query is cut off."""
     batch_size: int = 32
@@ -96,6 +98,9 @@ def main(config: Config) -> None:
     output.mkdir(parents=True, exist_ok=True)
     vectors = embed(documents, output / "vectors.npy")
     print(f"{len(vectors):,} documents, vectors of {vectors.shape[1]} numbers: {config.output}.")
+    if config.faiss is not None:
+        retrieval.FaissIndex.build(vectors, config.faiss).save(output / "index.faiss")
+        print(f"The index of FAISS ({config.faiss}) is {output / 'index.faiss'}.")
     search = models.CorpusSearch(
         model,
         vectors,

@@ -6,6 +6,7 @@ import tensorflow as tf
 from transformers import BertConfig
 
 from tfllm.models import TextEmbedder
+from tfllm.retrieval import FaissIndex
 from tfllm.serving import Session
 from tfllm.text import train_wordpiece
 
@@ -54,8 +55,10 @@ def test_a_corpus_is_embedded_measured_and_served(recipe, embedder, beir, tmp_pa
     answer = Session(bundle).run("serving_default", {"query": ["old house", "rain"]})
     assert answer["ids"][:, 0].tolist() == [b"c3", b"c4"] and answer["ids"].shape == (2, 2)
     written = (tmp_path / "index" / "vectors.npy").stat().st_mtime_ns
-    again = recipe("build_index", *flags)
+    again = recipe("build_index", *flags, "--faiss", "flat")
     assert again.code == 0 and "4 documents" in again.out
+    places, _ = FaissIndex.load(tmp_path / "index" / "index.faiss").search(vectors, 1)
+    assert places[:, 0].tolist() == [0, 1, 2, 3]
     assert (tmp_path / "index" / "vectors.npy").stat().st_mtime_ns == written
 
 

@@ -1,5 +1,6 @@
-"""Retrieval: vectors of a corpus on disk. It imports nothing of tfllm but errors."""
+"""Retrieval: vectors of a corpus on disk, and indexes. It imports nothing of tfllm but errors."""
 
+from tfllm.retrieval.faiss_index import FaissIndex, FaissKind
 from tfllm.retrieval.vector_file import write_vectors
 
-__all__ = ["write_vectors"]
+__all__ = ["FaissIndex", "FaissKind", "write_vectors"]
