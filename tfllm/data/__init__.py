@@ -19,6 +19,7 @@ from tfllm.data.fast_tokenizer import FastTokenizer
 from tfllm.data.masked_batches import check_objectives, masked_batches
 from tfllm.data.masking import Masking, MaskUnit
 from tfllm.data.mixture_plan import MixturePlan
+from tfllm.data.multi_task_batches import MultiTaskBatches, task_shares
 from tfllm.data.packed_plan import PackedPlan
 from tfllm.data.pipeline import TokenBlocks
 from tfllm.data.pipeline_masked_pairs import MaskedPairs
@@ -65,6 +66,7 @@ __all__ = [
     "Masking",
     "MixedBatches",
     "MixturePlan",
+    "MultiTaskBatches",
     "PackedDocuments",
     "PackedPlan",
     "PackedRows",
@@ -99,6 +101,7 @@ __all__ = [
     "read_tagged_words",
     "tag_names",
     "task_batches",
+    "task_shares",
     "text_fields",
     "unigram_accuracy",
 ]

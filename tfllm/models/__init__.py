@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from tfllm.models.generation_defaults import GenerationDefaults
     from tfllm.models.lora import apply_lora, merge_lora
     from tfllm.models.masked_lm import MaskedLM
+    from tfllm.models.multi_task_model import MultiTaskModel
     from tfllm.models.nearby_start import attend_nearby
     from tfllm.models.question_answerer import QuestionAnswerer
     from tfllm.models.text_classifier import TextClassifier
@@ -34,6 +35,7 @@ __all__ = [
     "CorpusSearch",
     "GenerationDefaults",
     "MaskedLM",
+    "MultiTaskModel",
     "QuestionAnswerer",
     "TextClassifier",
     "TextEmbedder",
@@ -58,6 +60,7 @@ _HOMES = {
     "CorpusSearch": "corpus_search",
     "GenerationDefaults": "generation_defaults",
     "MaskedLM": "masked_lm",
+    "MultiTaskModel": "multi_task_model",
     "QuestionAnswerer": "question_answerer",
     "TextClassifier": "text_classifier",
     "TextEmbedder": "text_embedder",

@@ -377,7 +377,8 @@ class SummedLossModel(keras.Model):
             if scaled:
                 if not weight_of:
                     # A mean stays in float16's range where a sum would not.
-                    positions = tf.cast(tf.size(batch[2]), tf.float32)
+                    sizes = [tf.size(weights) for weights in tf.nest.flatten(batch[2])]
+                    positions = tf.cast(tf.add_n(sizes), tf.float32)
                 objective = self.optimizer.get_scaled_loss(objective / positions)
         gradients = tape.gradient(
             objective, variables, unconnected_gradients=tf.UnconnectedGradients.ZERO

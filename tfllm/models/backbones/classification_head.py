@@ -9,6 +9,7 @@ import tf_keras as keras
 from transformers import TFPreTrainedModel
 from transformers.activations_tf import get_tf_activation
 
+from tfllm.errors import InputError
 from tfllm.layers.dropout import SeededDropout
 from tfllm.models.backbones.families import family_of
 from tfllm.models.backbones.family import follow
@@ -38,7 +39,13 @@ class ClassificationHead(keras.layers.Layer):
         self._pooler = None
         if family.pooler is not None:
             attributes, main = family.pooler.attributes, family.main_layer(backbone)
+            if getattr(main, "pooler", self) is None:
+                raise InputError(
+                    "the backbone has no pooler any more, because a head for tags or answers was "
+                    "put on it before. Make classifiers first"
+                )
             self._pooler = lambda: follow(main, attributes)
+            main.pooler_is_used = True
 
         def dense(name: str, width: int, bias: bool = True) -> keras.layers.Dense:
             layer = keras.layers.Dense(
@@ -135,10 +142,12 @@ def drop_pooler(backbone: TFPreTrainedModel) -> None:
     """Take away the hidden layer that only a classification head uses, if there is one.
 
     PyTorch's classes for tags and for answers have none, and what has no gradient would only decay.
+    Where a classifier stands on the same backbone, it stays.
     """
     family = family_of(backbone)
-    if family.pooler is not None:
-        family.main_layer(backbone).pooler = None
+    main = family.main_layer(backbone)
+    if family.pooler is not None and not getattr(main, "pooler_is_used", False):
+        main.pooler = None
 
 
 def _affine(layer: Any, x: tf.Tensor) -> tf.Tensor:

@@ -1,0 +1,147 @@
+import numpy as np
+import pytest
+import tensorflow as tf
+import tf_keras as keras
+from transformers import BertConfig
+
+from tfllm.errors import InputError
+from tfllm.export import export_bundle
+from tfllm.models import MultiTaskModel, TextClassifier, TokenClassifier
+from tfllm.models.backbones import create_backbone
+from tfllm.serving import Session
+from tfllm.text import Preprocessor, train_wordpiece
+
+SIZES = {
+    "vocab_size": 60,
+    "hidden_size": 8,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 2,
+    "intermediate_size": 16,
+    "max_position_embeddings": 16,
+    "initializer_range": 0.3,
+    "hidden_dropout_prob": 0.1,
+}
+IDS = tf.constant([[2, 5, 9, 3], [2, 8, 3, 0], [2, 7, 7, 3], [2, 4, 3, 0]])
+FEATURES = {
+    "input_ids": IDS,
+    "attention_mask": tf.cast(IDS > 0, tf.int32),
+    "token_type_ids": tf.zeros_like(IDS),
+}
+OWN = {
+    "topic": (tf.constant([0, 2, 1, 1]), tf.constant([1.0, 1.0, 0.0, 1.0])),
+    "grade": (tf.constant([0.5, 2.0, -1.0, 0.0]), tf.constant([1.0, 0.0, 1.0, 1.0])),
+    "tags": (tf.constant([[0, 1, 0, 0]] * 4), tf.cast(IDS > 3, tf.float32)),
+}
+
+
+def new_tasks():
+    keras.utils.set_random_seed(4)
+    backbone = create_backbone(BertConfig(**SIZES))
+    return {
+        "topic": TextClassifier(backbone, labels=["a", "b", "c"]),
+        "grade": TextClassifier(backbone, kind="regression"),
+        "tags": TokenClassifier(backbone, labels=["O", "B-X"], crf=True),
+    }
+
+
+def batch_of(name):
+    """One task's rows; the others' weigh nothing."""
+    nothing = {
+        "topic": (tf.zeros([4], tf.int32), tf.zeros([4])),
+        "grade": (tf.zeros([4]), tf.zeros([4])),
+        "tags": (tf.zeros([4, 1], tf.int32), tf.zeros([4, 1])),
+    }
+    chosen = nothing | {name: OWN[name]}
+    targets, weights = ({key: pair[i] for key, pair in chosen.items()} for i in (0, 1))
+    return FEATURES, targets, weights
+
+
+def step_of(model, batch, **how):
+    model.compile(keras.optimizers.SGD(0.1), **how)
+    dataset = tf.data.Dataset.from_tensors(batch)
+    return model.fit(dataset, verbose=0).history["loss"][0]
+
+
+@pytest.mark.parametrize("name", [*OWN])
+@pytest.mark.parametrize("k", [1, 2])
+def test_a_step_is_that_of_the_task_alone(name, k):
+    together, alone = new_tasks(), new_tasks()[name]
+    model = MultiTaskModel(together)
+    before = [
+        w.numpy() for other in together if other != name for w in own_weights(together[other])
+    ]
+    loss = step_of(model, batch_of(name), accumulate_steps=k)
+    assert loss == pytest.approx(
+        step_of(alone, (FEATURES, *OWN[name]), accumulate_steps=k), abs=1e-6
+    )
+    for ours, wanted in zip(together[name].weights, alone.weights, strict=True):
+        np.testing.assert_allclose(ours, wanted, atol=1e-6)
+    after = [w.numpy() for other in together if other != name for w in own_weights(together[other])]
+    for one, other in zip(before, after, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def own_weights(task):
+    shared = {id(weight) for weight in task.backbone.weights}
+    return [weight for weight in task.weights if id(weight) not in shared]
+
+
+def test_a_batch_of_several_tasks_adds_their_losses():
+    model = MultiTaskModel(new_tasks())
+    targets, weights = ({name: pair[i] for name, pair in OWN.items()} for i in (0, 1))
+    found = model.loss_sum_and_weight(FEATURES, targets, weights, training=False)
+    parts = [
+        task.loss_sum_and_weight(FEATURES, *OWN[name], training=False)
+        for name, task in model.tasks.items()
+    ]
+    np.testing.assert_allclose(found, np.sum(parts, axis=0), rtol=1e-6)
+
+
+def test_weights_are_counted_once_and_calls_give_every_task():
+    model = MultiTaskModel(new_tasks())
+    names = {id(weight) for weight in model.weights}
+    assert len(names) == len(model.weights)
+    logits = model(FEATURES)
+    for name, task in model.tasks.items():
+        np.testing.assert_array_equal(logits[name], task(FEATURES))
+
+
+def test_one_bundle_answers_for_every_task(tmp_path):
+    tokenizer = train_wordpiece(["the cat sat on the mat", "a dog saw the sea"] * 2, 60)
+    preprocess = Preprocessor(tokenizer, sequence_length=12)
+    model = MultiTaskModel(new_tasks())
+    functions = {name: task.signatures(preprocess) for name, task in model.tasks.items()}
+    served = model.signatures(functions)
+    assert list(served) == ["serving_default", "topic", "grade", "tags"]
+    bundle = export_bundle(served, tmp_path, "several", modules=[model, preprocess])
+    session = Session(bundle)
+    for name in model.tasks:
+        texts = ["the cat", "a dog saw the sea"]
+        ours = functions[name]["serving_default"](texts)
+        theirs = session.run(name, {"text": texts})
+        assert set(theirs) == set(ours)
+        for output in ours:
+            if ours[output].dtype == tf.string:
+                np.testing.assert_array_equal(theirs[output], ours[output])
+            else:
+                np.testing.assert_allclose(theirs[output], ours[output], atol=1e-5)
+
+
+def test_classifiers_come_before_heads_that_need_no_pooler():
+    backbone = create_backbone(BertConfig(**SIZES))
+    TokenClassifier(backbone, labels=["O", "B-X"])
+    with pytest.raises(InputError, match="Make classifiers first"):
+        TextClassifier(backbone, labels=["a", "b"])
+
+
+def test_what_are_no_tasks():
+    tasks, others = new_tasks(), new_tasks()
+    with pytest.raises(InputError, match="at least one task"):
+        MultiTaskModel({})
+    with pytest.raises(InputError, match="'b' has a backbone of its own"):
+        MultiTaskModel({"a": tasks["topic"], "b": others["topic"]})
+    model = MultiTaskModel(tasks)
+    with pytest.raises(InputError, match="without functions to serve: grade, tags"):
+        model.signatures({"topic": {"serving_default": None}})
+    with pytest.raises(InputError, match="can't be called serving_default"):
+        MultiTaskModel({"serving_default": tasks["topic"]}).signatures({})
