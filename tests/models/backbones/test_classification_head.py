@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from tfllm.errors import InputError
 from tfllm.models.backbones import classification_head, drop_pooler, head_dropout, hidden_states
 
 
@@ -49,6 +50,15 @@ def test_the_pooler_stays_the_backbones(fresh):
     assert not own & {id(w) for w in backbone.weights}
     assert len(own) == 2 * len(head.heads) - (backbone.config.model_type == "gpt2")
     before = len(backbone.trainable_variables)
-    has_pooler = backbone.config.model_type in ("bert", "albert")
-    drop_pooler(backbone)
-    assert before - len(backbone.trainable_variables) == 2 * has_pooler
+    drop_pooler(backbone)  # a classifier uses it, so it stays
+    assert len(backbone.trainable_variables) == before
+
+
+def test_a_pooler_that_no_head_uses_goes(fresh):
+    before = len(fresh.trainable_variables)
+    has_pooler = fresh.config.model_type in ("bert", "albert")
+    drop_pooler(fresh)
+    assert before - len(fresh.trainable_variables) == 2 * has_pooler
+    if has_pooler:
+        with pytest.raises(InputError, match="Make classifiers first"):
+            classification_head(fresh, 2)
