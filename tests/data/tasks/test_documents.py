@@ -61,3 +61,11 @@ def test_other_bytes_are_another_source(tmp_path):
     same = read_documents([str(written(tmp_path / "b.jsonl", [{"_id": "1", "text": "x"}]))])
     other = read_documents([str(written(tmp_path / "c.jsonl", [{"_id": "2", "text": "x"}]))])
     assert one.digest() == same.digest() != other.digest()
+
+
+def test_paragraphs_of_squad(tmp_path):
+    path = tmp_path / "dev.json"
+    paragraphs = [{"context": "It turns. ", "qas": []}]
+    path.write_text(json.dumps({"data": [{"title": "The_Mill", "paragraphs": paragraphs}]}))
+    wanted = {"id": "The_Mill:1", "title": "The Mill", "text": "The Mill It turns."}
+    assert list(read_documents([str(path)])) == [wanted]

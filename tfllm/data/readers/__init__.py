@@ -17,6 +17,7 @@ from tfllm.data.readers.parquet import Parquet
 from tfllm.data.readers.plain_text import PlainText
 from tfllm.data.readers.reader import Example, Reader
 from tfllm.data.readers.squad import Squad
+from tfllm.data.readers.squad_paragraphs import SquadParagraphs
 from tfllm.data.readers.tfds_sets import Tfds
 from tfllm.data.readers.tsv_files import Tsv
 
@@ -34,6 +35,7 @@ __all__ = [
     "PlainText",
     "Reader",
     "Squad",
+    "SquadParagraphs",
     "Tfds",
     "Tsv",
     "to_iob2",

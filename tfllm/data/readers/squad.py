@@ -15,7 +15,7 @@ from tfllm.data.readers.reader import Example, Paths, Reader
 from tfllm.data.text_files import not_utf8, open_bytes
 from tfllm.errors import InputError
 
-__all__ = ["Squad", "check_answer"]
+__all__ = ["Squad", "check_answer", "paragraphs_of"]
 
 _QUESTION = {"id": Field("id"), "question": Field("question", blank=False)}
 _ANSWER = {"text": Field("text"), "start": Field("answer_start", "integer")}
@@ -47,7 +47,7 @@ class Squad(Reader):
 
     def _read(self, path: Path) -> Iterator[tuple[int, Example | BadRow]]:
         number = 0
-        for title, context, question in _questions(path, _load(path)):
+        for title, context, question in _questions(path):
             number += 1
             try:
                 yield number, self._example(title, context, question)
@@ -92,15 +92,33 @@ def check_answer(answer: object, context: str) -> tuple[str, int]:
     return text, start
 
 
-def _questions(path: Path, tree: Any) -> Iterator[tuple[object, object, Any]]:
-    """Walk down to the questions; what has another shape on the way is another format."""
+def paragraphs_of(path: Path) -> Iterator[tuple[object, Any]]:
+    """Walk down to the paragraphs, each with its article's title.
+
+    Raises:
+        InputError: if the file can't be read, or has another shape on the way.
+    """
+    tree = _load(path)
     try:
         for article in _list(tree, "data"):
             for paragraph in _list(article, "paragraphs"):
-                for question in _list(paragraph, "qas"):
-                    yield article.get("title", ""), paragraph.get("context"), question
+                yield article.get("title", ""), paragraph
     except ValueError as error:
-        raise InputError(f"{path} is no SQuAD file: it {error}. Give SQuAD's JSON") from error
+        raise _other_format(path, error) from error
+
+
+def _questions(path: Path) -> Iterator[tuple[object, object, Any]]:
+    for title, paragraph in paragraphs_of(path):
+        try:
+            questions = _list(paragraph, "qas")
+        except ValueError as error:
+            raise _other_format(path, error) from error
+        for question in questions:
+            yield title, paragraph.get("context"), question
+
+
+def _other_format(path: Path, error: ValueError) -> InputError:
+    return InputError(f"{path} is no SQuAD file: it {error}. Give SQuAD's JSON")
 
 
 def _list(parent: object, key: str, needed: bool = True) -> list[Any]:

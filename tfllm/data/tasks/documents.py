@@ -11,6 +11,7 @@ from tfllm.data.readers.bad_row import BadRow
 from tfllm.data.readers.field import Field
 from tfllm.data.readers.lines import read_lines
 from tfllm.data.readers.reader import Example, Located, OnError, Paths, Reader
+from tfllm.data.readers.squad_paragraphs import SquadParagraphs
 from tfllm.data.tasks.files import is_tfds, open_by_suffix, suffix_of
 from tfllm.data.text_files import find_files
 
@@ -36,8 +37,8 @@ def read_documents(
 
     Args:
         corpus: paths and globs: `.txt`, one document a line, whose id is its number; `.jsonl`,
-            `.csv`, `.tsv` or `.parquet` with fields; one data set of TFDS; or one folder in BEIR's
-            layout.
+            `.csv`, `.tsv` or `.parquet` with fields; `.json` of SQuAD, whose paragraphs they are;
+            one data set of TFDS; or one folder in BEIR's layout.
         document_id: field of the id.
         title: field of the title, which may be missing.
         text: field of the text.
@@ -49,8 +50,13 @@ def read_documents(
     """
     if len(corpus) == 1 and (Path(corpus[0]) / _BEIR).is_file():
         corpus = [str(Path(corpus[0]) / _BEIR)]
-    if not is_tfds(corpus) and suffix_of(find_files(corpus, flag), flag, _SUFFIXES) == ".txt":
-        return _Documents(_NumberedLines(find_files(corpus, flag)), on_error=on_error)
+    if not is_tfds(corpus):
+        files = find_files(corpus, flag)
+        suffix = suffix_of(files, flag, _SUFFIXES)
+        if suffix == ".txt":
+            return _Documents(_NumberedLines(files), on_error=on_error)
+        if suffix == ".json":
+            return _Documents(SquadParagraphs(files, on_error=on_error), on_error=on_error)
     fields = {
         "id": Field(document_id, "label", flag="--document_id"),
         "title": Field(title, default="", flag="--title"),
