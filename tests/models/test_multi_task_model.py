@@ -6,7 +6,15 @@ from transformers import BertConfig
 
 from tfllm.errors import InputError
 from tfllm.export import export_bundle
-from tfllm.models import MultiTaskModel, TextClassifier, TokenClassifier
+from tfllm.models import (
+    MultiTaskModel,
+    TextClassifier,
+    TokenClassifier,
+    adapt,
+    load_adapters,
+    merge_lora,
+    save_adapters,
+)
 from tfllm.models.backbones import create_backbone
 from tfllm.serving import Session
 from tfllm.text import Preprocessor, train_wordpiece
@@ -125,6 +133,52 @@ def test_one_bundle_answers_for_every_task(tmp_path):
                 np.testing.assert_array_equal(theirs[output], ours[output])
             else:
                 np.testing.assert_allclose(theirs[output], ours[output], atol=1e-5)
+
+
+def test_each_task_is_saved_with_the_backbone(tmp_path):
+    model = MultiTaskModel(new_tasks())
+    model.save_pretrained(tmp_path / "model")
+    tags = TokenClassifier.from_pretrained(tmp_path / "model" / "tags")
+    assert tags.crf is not None and tags.labels == ("O", "B-X")
+    np.testing.assert_allclose(tags(FEATURES), model.tasks["tags"](FEATURES), atol=1e-6)
+    for name in ("topic", "grade"):
+        loaded = TextClassifier.from_pretrained(tmp_path / "model" / name)
+        np.testing.assert_allclose(loaded(FEATURES), model.tasks[name](FEATURES), atol=1e-6)
+    with pytest.raises(InputError, match="topic exists already"):
+        model.save_pretrained(tmp_path / "model")
+    model.save_pretrained(tmp_path / "model", overwrite=True)
+
+
+def test_adapters_on_the_one_backbone_train_beside_every_head(tmp_path):
+    model = MultiTaskModel(new_tasks())
+    backbone = [(weight, weight.numpy()) for weight in model.backbone.weights]
+    heads = ["topic/head", "grade/head", "tags/classifier", "tags/crf"]
+    adapt(model, lora={"rank": 2, "alpha": 4.0, "targets": ["query"]}, heads=heads)
+    own = {id(weight) for task in model.tasks.values() for weight in own_weights(task)}
+    trained = model.trainable_weights
+    adapters = [weight for weight in trained if id(weight) not in own]
+    assert len(adapters) == 2 and all("lora" in weight.name for weight in adapters)
+    assert {id(weight) for weight in trained} > own
+    before = [weight.numpy() for weight in trained]
+    targets, weights = ({name: pair[i] for name, pair in OWN.items()} for i in (0, 1))
+    step_of(model, (FEATURES, targets, weights))
+    for weight, old in zip(trained, before, strict=True):
+        # A is multiplied with B, which begins as 0: it has no gradient in the first step.
+        assert "lora_a" in weight.name or not np.array_equal(weight, old), weight.name
+    for weight, old in backbone:
+        np.testing.assert_array_equal(weight, old)
+    save_adapters(model, tmp_path / "adapters")
+    other = MultiTaskModel(new_tasks())
+    load_adapters(other, tmp_path / "adapters")
+    wanted = model(FEATURES)
+    merge_lora(model)
+    for name in model.tasks:
+        np.testing.assert_allclose(other(FEATURES)[name], wanted[name], atol=1e-6)
+        np.testing.assert_allclose(model(FEATURES)[name], wanted[name], atol=1e-5)
+    assert len(model.backbone.weights) == len(backbone)
+    other = MultiTaskModel(new_tasks())
+    with pytest.raises(InputError, match="no head 'topic'.*It has: topic/head, grade/head"):
+        adapt(other, lora={"rank": 2, "alpha": 4.0}, heads=["topic"])
 
 
 def test_classifiers_come_before_heads_that_need_no_pooler():

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -80,6 +81,21 @@ class MultiTaskBatches(StepBatches):
     def task_of(self, step: int) -> str:
         """Name the task of a step."""
         return list(self.tasks)[self.plan.source(step)[0]]
+
+    def identity(self) -> dict[str, str]:
+        """Say what a run that is continued must find as it was: each task's data, and the plan."""
+        of_tasks = {
+            f"{what} of {name}": value
+            for name, batches in self.tasks.items()
+            for what, value in batches.identity().items()
+        }
+        return of_tasks | {"mixture": json.dumps([*self.tasks, *self.plan.counts.tolist()])}
+
+    def rows_of(self, step: int) -> Iterable[str]:
+        """Name the task of a step and its rows, for messages."""
+        number, own_step = self.plan.source(step)
+        name = list(self.tasks)[number]
+        return [f"{name} {row}" for row in self.tasks[name].rows_of(own_step)]
 
     def batch(self, step: int, worker: int = 0, workers: int = 1) -> Batch:
         """Gather the batch of one step, or one worker's share of it.

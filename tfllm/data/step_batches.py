@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from abc import ABC, abstractmethod
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from tfllm.data.step_dataset import Batch, step_dataset
@@ -14,7 +16,15 @@ __all__ = ["StepBatches"]
 
 
 class StepBatches(ABC):
-    """Batches addressed by step: the same step is the same batch, whenever it is asked for."""
+    """Batches addressed by step: the same step is the same batch, whenever it is asked for.
+
+    Attributes:
+        store: where rows come from, of those that have one.
+        plan: which rows each step reads.
+    """
+
+    store: Any
+    plan: Any
 
     @property
     @abstractmethod
@@ -37,6 +47,19 @@ class StepBatches(ABC):
     @abstractmethod
     def signature(self, workers: int = 1) -> Any:
         """Nested `tf.TensorSpec`s of a batch, or of one worker's share."""
+
+    def identity(self) -> dict[str, str]:
+        """Say what a run that is continued must find as it was, in words → its value."""
+        manifest = self.store.manifest
+        return {
+            "training data": manifest.source,
+            # Vocabulary, labels or template, and lengths.
+            "encoding": json.dumps(manifest.encoder, sort_keys=True),
+        }
+
+    def rows_of(self, step: int) -> Iterable[int | str]:
+        """Name the rows of a step, for messages."""
+        return self.plan.rows(step).rows
 
     def dataset(
         self, first_step: int = 0, steps: int | None = None, *, worker: int = 0, workers: int = 1

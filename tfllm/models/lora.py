@@ -190,9 +190,14 @@ def _check(rank: int, alpha: float, dropout: float) -> None:
 
 
 def _candidates(model: keras.Model) -> dict[str, keras.layers.Layer | tf.Variable]:
-    """The model's direct layers and variables that hold no projection."""
+    """The model's direct layers and variables that hold no projection; of tasks `task/name`."""
     inside = {id(projection.parent) for projection in projections(model)}
-    return {
+    of_tasks = {
+        f"{task_name}/{name}": head
+        for task_name, task in getattr(model, "tasks", {}).items()
+        for name, head in _candidates(task).items()
+    }
+    return of_tasks | {
         name: value
         for name, value in vars(model).items()
         if not name.startswith("_")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import tensorflow as tf
@@ -105,6 +106,24 @@ class MultiTaskModel(SummedLossModel):
         ]
         losses, task_weights = zip(*sums, strict=True)
         return tf.add_n(losses), tf.add_n(task_weights)
+
+    def save_pretrained(
+        self, folder: str | Path, tokenizer: Any = None, *, overwrite: bool = False
+    ) -> None:
+        """Write a folder for each task, `folder/<task>`, which transformers loads by itself.
+
+        Each holds the backbone as well. Adapters are folded in.
+
+        Args:
+            folder: of the folders.
+            tokenizer: a `tfllm.text.Tokenizer`, whose files are put beside the weights.
+            overwrite: replace folders that exist.
+
+        Raises:
+            InputError: if a folder exists or can't be written.
+        """
+        for name, task in self.tasks.items():
+            task.save_pretrained(Path(folder) / name, tokenizer, overwrite=overwrite)
 
     def signatures(self, functions: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
         """Give the functions that one bundle of all tasks serves.

@@ -65,13 +65,14 @@ def curl_line(name: str, instances: Sequence[Any]) -> str:
     return f"curl {shlex.quote(url)} --data {shlex.quote(request_body(instances))}"
 
 
-def request_body(instances: Sequence[Any]) -> str:
-    r"""Write the REST request's JSON: `{"instances": ["a fine day"]}`.
+def request_body(instances: Sequence[Any], signature: str | None = None) -> str:
+    r"""Write the REST request's JSON: `{"instances": ["a fine day"]}`; None: the default signature.
 
     Letters stay readable in every script; where a text holds something that a terminal would act
     on, all of it is written in `\u` escapes.
     """
-    body = {"instances": list(instances)}
+    named = {} if signature is None else {"signature_name": signature}
+    body = named | {"instances": list(instances)}
     text = json.dumps(body, ensure_ascii=False)
     return text if text.isprintable() else json.dumps(body)
 

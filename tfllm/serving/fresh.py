@@ -15,19 +15,22 @@ from tfllm.serving.errors import SessionError
 __all__ = ["predict_in_fresh_process"]
 
 
-def predict_in_fresh_process(bundle: str | Path, instances: Sequence[Any]) -> list[Any]:
-    """Send rows to a bundle's default signature; give what REST would for each.
+def predict_in_fresh_process(
+    bundle: str | Path, instances: Sequence[Any], signature: str | None = None
+) -> list[Any]:
+    """Send rows to a signature of a bundle; give what REST would for each.
 
     Args:
         bundle: the bundle's folder, or one of its versions.
         instances: one request's rows: texts, or `{input: text}`.
+        signature: which; None for the default one.
 
     Raises:
         SessionError: if the bundle can't be loaded or doesn't answer.
     """
     done = subprocess.run(
         [sys.executable, "-m", "tfllm.serving.session", str(bundle)],
-        input=request_body(instances).encode(),
+        input=request_body(instances, signature).encode(),
         capture_output=True,
         check=False,
     )

@@ -45,19 +45,23 @@ def completions_text(bundle: Path, texts: Sequence[tuple[str, str]]) -> str:
     return "\n".join(lines)
 
 
-def answers_text(bundle: Path, instances: Sequence[Any], truths: Sequence[str]) -> str:
+def answers_text(
+    bundle: Path, instances: Sequence[Any], truths: Sequence[str], signature: str | None = None
+) -> str:
     """Ask a bundle in a fresh process, and lay its answers beside the truth.
 
     Args:
         bundle: one version's folder.
         instances: rows of one request: texts, or `{input: text}`.
         truths: what is right for each, in words.
+        signature: which to ask; None for the default one.
 
     Raises:
         SessionError: if the bundle can't be loaded or doesn't answer.
     """
-    answers = predict_in_fresh_process(bundle, instances)
-    lines = [f"Unseen rows, answered by {bundle} in a fresh process:"]
+    answers = predict_in_fresh_process(bundle, instances, signature)
+    of = f"signature {signature} of " if signature is not None else ""
+    lines = [f"Unseen rows, answered by {of}{bundle} in a fresh process:"]
     for instance, truth, answer in zip(instances, truths, answers, strict=True):
         lines += [
             "",

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from tfllm.training.language_model_report import LanguageModelReport
     from tfllm.training.loop import Trained, train
     from tfllm.training.masked_language_model_report import MaskedLanguageModelReport
+    from tfllm.training.multi_task_report import MainMetric, MultiTaskReport
     from tfllm.training.prediction_lines import (
         class_lines,
         multi_label_lines,
@@ -53,7 +54,9 @@ __all__ = [
     "Estimate",
     "GenerationReport",
     "LanguageModelReport",
+    "MainMetric",
     "MaskedLanguageModelReport",
+    "MultiTaskReport",
     "RowPredictor",
     "TaskReport",
     "Trained",
@@ -93,7 +96,9 @@ _HOMES = {
     "Estimate": "run_estimate",
     "GenerationReport": "generation_report",
     "LanguageModelReport": "language_model_report",
+    "MainMetric": "multi_task_report",
     "MaskedLanguageModelReport": "masked_language_model_report",
+    "MultiTaskReport": "multi_task_report",
     "RowPredictor": "row_predictor",
     "TaskReport": "task_report",
     "Trained": "loop",

@@ -61,6 +61,14 @@ class EpochReport(ABC):
         """Say a line more of the outputs to the person who watches."""
         return None
 
+    def _facts(self, results: Mapping[str, float]) -> str:
+        """Say what was measured to the person who watches, in a line."""
+        return ", ".join(
+            f"{name.replace('_', ' ')} {value:.3f}"
+            for name, value in results.items()
+            if "/" not in name
+        )
+
     @property
     def source(self) -> str:
         """The digest of the data that is measured on."""
@@ -81,12 +89,7 @@ class EpochReport(ABC):
         if not self._is_chief:
             return results
         self._draw(results, outputs, step)
-        facts = ", ".join(
-            f"{name.replace('_', ' ')} {value:.3f}"
-            for name, value in results.items()
-            if "/" not in name
-        )
-        tqdm.write(f"Epoch {epoch}, step {step}: validation {facts}")
+        tqdm.write(f"Epoch {epoch}, step {step}: validation {self._facts(results)}")
         sample = self._sample(outputs)
         if sample is not None:
             tqdm.write(f"    sample: {sample}")

@@ -31,7 +31,7 @@ def train_in_folder(
     tokens_per_step: int,
     sequence_length: int,
     identity: Mapping[str, str],
-    rows_of: Callable[[int], Iterable[int]] | None = None,
+    rows_of: Callable[[int], Iterable[int | str]] | None = None,
     best_metric: BestMetric | None = None,
     patience: int | None = None,
     keep: int = 2,

@@ -57,7 +57,7 @@ def train(
     keep: int = 2,
     checkpoint_minutes: float = 5.0,
     checkpoint_steps: int | None = None,
-    rows_of: Callable[[int], Iterable[int]] | None = None,
+    rows_of: Callable[[int], Iterable[int | str]] | None = None,
     callbacks: Sequence[keras.callbacks.Callback] = (),
 ) -> Trained:
     """Train a compiled model in a run folder, from its newest checkpoint if it has one.

@@ -43,7 +43,7 @@ class StepGuard(keras.callbacks.Callback):
         *,
         most_in_a_row: int = 10,
         every: int = 10,
-        rows_of: Callable[[int], Iterable[int]] | None = None,
+        rows_of: Callable[[int], Iterable[int | str]] | None = None,
     ) -> None:
         """Prepare.
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -39,7 +38,7 @@ def train_task(
 
     Args:
         model: compiled.
-        train_rows: `tfllm.data.RowBatches` or `PackedRows`, shuffled.
+        train_rows: `tfllm.data.RowBatches`, `PackedRows` or `MultiTaskBatches`, shuffled.
         report: of the validation rows.
         run_dir: checkpoints and TensorBoard's files go below it.
         total_steps: optimizer steps at the end.
@@ -56,7 +55,6 @@ def train_task(
         InputError: see `train_in_folder`.
         Interrupted: after SIGINT or SIGTERM, when the checkpoint is written.
     """
-    manifest = train_rows.store.manifest
     trained = train_in_folder(
         model,
         train_rows.dataset,
@@ -67,13 +65,11 @@ def train_task(
         tokens_per_step=train_rows.tokens_per_step,
         sequence_length=train_rows.row_tokens,
         identity={
-            "training data": manifest.source,
+            **train_rows.identity(),
             "validation data": report.source,
-            # Vocabulary, labels or template, and lengths.
-            "encoding": json.dumps(manifest.encoder, sort_keys=True),
             **(identity or {}),
         },
-        rows_of=lambda step: train_rows.plan.rows(step).rows,
+        rows_of=train_rows.rows_of,
         best_metric=best_metric,
         patience=patience,
         keep=keep,

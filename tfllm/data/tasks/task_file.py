@@ -1,0 +1,246 @@
+"""The tasks that a TOML file lists."""
+
+from __future__ import annotations
+
+import difflib
+import re
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple, NoReturn, get_args
+
+from tfllm.data.readers.iob2 import TagScheme
+from tfllm.data.tasks.answer_spec import AnswerSpec
+from tfllm.data.tasks.tag_spec import TagSpec
+from tfllm.data.tasks.task_spec import TaskSpec
+from tfllm.data.tasks.text_spec import TextSpec
+from tfllm.data.tasks.toml_lines import KeyPath, toml_lines
+from tfllm.data.text_files import find_files
+from tfllm.errors import InputError
+
+__all__ = ["read_task_file", "showcase_tasks"]
+
+
+class _Kind(NamedTuple):
+    """How a kind is read: its class, and its own keys with what their values must be."""
+
+    spec: type[TaskSpec]
+    keys: dict[str, str]
+
+
+_TEXT, _FLAG, _NUMBER = "text in quotes", "true or false", "a number above 0 and below 1e9"
+_COUNT, _LEAST_ONE, _COLUMN = (
+    "a whole number of 0 or more",
+    "a whole number above 0",
+    "a whole number",
+)
+_LIST = "a list of texts in quotes"
+_PATHS = "a path in quotes, or a list of them"
+_NAME, _SCHEME = "a name of letters, digits, _ and -", f"one of {', '.join(get_args(TagScheme))}"
+
+_COMMON = {"name": _NAME, "kind": _TEXT, "weight": _NUMBER}
+_PARTS = {"train": _PATHS, "validation": _PATHS, "test": _PATHS}
+_TEXTS = {"text": _TEXT, "text_pair": _TEXT, "label": _TEXT, "columns": _LIST}
+_TAGS = {
+    "tokens": _TEXT,
+    "tags": _TEXT,
+    "token_column": _COLUMN,
+    "tag_column": _COLUMN,
+    "positions_in_tokens": _FLAG,
+    "crf": _FLAG,
+    "overlap": _COUNT,
+}
+_ANSWERS = {"max_question_tokens": _LEAST_ONE, "max_answer_tokens": _LEAST_ONE, "overlap": _COUNT}
+_KINDS = {
+    "single_label": _Kind(TextSpec, _TEXTS),
+    "multi_label": _Kind(TextSpec, _TEXTS),
+    "regression": _Kind(TextSpec, _TEXTS),
+    "entities": _Kind(TagSpec, _TAGS | {"scheme": _SCHEME}),
+    "tags": _Kind(TagSpec, _TAGS),
+    "answers": _Kind(AnswerSpec, _ANSWERS),
+}
+_REQUIRED = ("name", "kind", "train")
+_WORD = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
+_AT_LINE = re.compile(r"(.*) \(at line (\d+), column \d+\)", re.DOTALL)
+
+
+def read_task_file(path: str | Path) -> tuple[TaskSpec, ...]:
+    """Read a list of tasks.
+
+    ```toml
+    [[task]]
+    name = "sentiment"
+    kind = "single_label"          # multi_label, regression, entities, tags, answers
+    train = "sst2/train.tsv"       # a path, a glob, or a list of them; from this file's folder
+    validation = "sst2/dev.tsv"
+    text = "sentence"
+    weight = 2                     # of its steps, with --mixing weights
+    ```
+
+    Which keys a kind has besides `name`, `kind`, `train`, `validation`, `test` and `weight`, its
+    class says: `TextSpec`, `TagSpec` and `AnswerSpec`.
+
+    Args:
+        path: of the file.
+
+    Returns:
+        the tasks in the file's order.
+
+    Raises:
+        InputError: with file and line, if it is no TOML, a key is unknown, missing or of another
+            type, a kind or a file does not exist, or two tasks have one name.
+    """
+    path = Path(path)
+    text = _text_of(path)
+    try:
+        values = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise InputError(_no_toml(path, text, str(error))) from None
+    lines = toml_lines(text)
+    tables = _tables(path, values, lines)
+    specs: dict[str, TaskSpec] = {}
+    for number, table in enumerate(tables):
+        spec = _Table(path, number, table, lines).spec()
+        if spec.name in specs:
+            raise InputError(
+                f"{path}:{lines['task', number, 'name']} the name {spec.name!r} is taken by the "
+                f"task at {specs[spec.name].where}. Give each task a name of its own"
+            )
+        specs[spec.name] = spec
+    return tuple(specs.values())
+
+
+def showcase_tasks() -> tuple[TaskSpec, ...]:
+    """Three tasks on the sentences that tfllm brings, for who lists none."""
+    return (
+        TextSpec("sentiment", "single_label"),
+        TagSpec("entities", "entities", crf=True),
+        AnswerSpec("answers", "answers"),
+    )
+
+
+def _text_of(path: Path) -> str:
+    try:
+        return path.read_bytes().decode("utf-8-sig")
+    except OSError as error:
+        raise InputError(
+            f"--tasks {path} can't be read: {error.strerror or error}. Give a TOML file"
+        ) from error
+    except UnicodeDecodeError as error:
+        raise InputError(
+            f"--tasks {path} is no TOML: byte 0x{error.object[error.start]:02x} at offset "
+            f"{error.start} is not UTF-8"
+        ) from None
+
+
+def _no_toml(path: Path, text: str, message: str) -> str:
+    found = _AT_LINE.fullmatch(message)
+    reason, line = (found[1], int(found[2])) if found else (message, text.count("\n") + 1)
+    shown = text.split("\n")[line - 1].strip()
+    return f"{path}:{line} is no TOML: {reason}. Received: {shown!r:.80}"
+
+
+def _tables(
+    path: Path, values: Mapping[str, Any], lines: Mapping[KeyPath, int]
+) -> list[dict[str, Any]]:
+    for key in values:
+        if key != "task":
+            raise InputError(
+                f"{path}:{lines[key,]} has the unknown key {key!r}. A list of tasks knows [[task]] "
+                "alone"
+            )
+    tables = values.get("task")
+    if not tables:
+        raise InputError(f"{path} lists no tasks. Begin each with a line [[task]]")
+    if not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):
+        raise InputError(
+            f"{path}:{lines['task',]} task must be a list of tables. Begin each with [[task]], in "
+            "two pairs of brackets"
+        )
+    return tables
+
+
+@dataclass(frozen=True)
+class _Table:
+    """One `[[task]]`."""
+
+    path: Path
+    number: int
+    values: Mapping[str, Any]
+    lines: Mapping[KeyPath, int]
+
+    def spec(self) -> TaskSpec:
+        """Check all keys, and make the task of them."""
+        for key in _REQUIRED[:2]:
+            self._require(key)
+        kind_name, name = self.values["kind"], self.values["name"]
+        if not isinstance(kind_name, str) or kind_name not in _KINDS:
+            self._refuse("kind", f"must be one of {', '.join(_KINDS)}. Received: {kind_name!r}")
+        kind = _KINDS[kind_name]
+        known = _COMMON | _PARTS | kind.keys
+        for key in self.values:
+            if key not in known:
+                self._refuse_unknown(key, kind_name, list(known))
+        taken = {key: self._checked(key, known[key]) for key in self.values}
+        self._require("train")
+        if name == "serving_default":
+            self._refuse("name", "must not be serving_default, which all bundles have")
+        taken |= {key: self._found(key, taken[key]) for key in _PARTS if key in taken}
+        return kind.spec(**taken, where=self._place())
+
+    def _require(self, key: str) -> None:
+        if key not in self.values:
+            raise InputError(
+                f"{self._place()} a task lacks the key {key!r}. Each needs {', '.join(_REQUIRED)}"
+            )
+
+    def _refuse_unknown(self, key: str, kind: str, known: list[str]) -> NoReturn:
+        near = difflib.get_close_matches(key, known, 1)
+        meant = f"Did you mean {near[0]!r}? " if near else ""
+        raise InputError(
+            f"{self._place(key)} has the unknown key {key!r}. {meant}A task of kind {kind} knows: "
+            f"{', '.join(known)}"
+        )
+
+    def _refuse(self, key: str, message: str) -> NoReturn:
+        raise InputError(f"{self._place(key)} {key} {message}")
+
+    def _checked(self, key: str, rule: str) -> Any:
+        value = self.values[key]
+        if not _holds(value, rule):
+            self._refuse(key, f"must be {rule}. Received: {value!r}")
+        return tuple(value) if isinstance(value, list) else value
+
+    def _found(self, key: str, value: str | tuple[str, ...]) -> tuple[str, ...]:
+        """Resolve paths from the file's folder, and see that they are there."""
+        patterns = tuple(
+            pattern if pattern.startswith("tfds:") else str(self.path.parent / pattern)
+            for pattern in ((value,) if isinstance(value, str) else value)
+        )
+        if not (len(patterns) == 1 and patterns[0].startswith("tfds:")):
+            find_files(patterns, f"{self._place(key)} {key}")
+        return patterns
+
+    def _place(self, key: str | None = None) -> str:
+        path: KeyPath = ("task", self.number) if key is None else ("task", self.number, key)
+        return f"{self.path}:{self.lines[path]}"
+
+
+def _holds(value: Any, rule: str) -> bool:
+    """Whether a value is what its key must be."""
+    is_list = isinstance(value, list) and value and all(isinstance(one, str) for one in value)
+    is_integer = isinstance(value, int) and not isinstance(value, bool)
+    is_number = is_integer or isinstance(value, float)
+    return {
+        _TEXT: isinstance(value, str) and value != "",
+        _NAME: isinstance(value, str) and _WORD.fullmatch(value) is not None,
+        _SCHEME: isinstance(value, str) and value in get_args(TagScheme),
+        _PATHS: isinstance(value, str) or bool(is_list),
+        _LIST: bool(is_list),
+        _FLAG: isinstance(value, bool),
+        _COLUMN: is_integer,
+        _COUNT: is_integer and value >= 0,
+        _LEAST_ONE: is_integer and value >= 1,
+        _NUMBER: is_number and 0 < value < 1e9,
+    }[rule]
