@@ -106,14 +106,20 @@ def estimate_memory(plan: TrainingPlan) -> Memory:
         "weights": _FLOAT * (plan.parameters.total + plan.adapters),
         "optimizer": 2 * _FLOAT * plan.trainable,
     }
-    kept, table = _kept(plan), _slope_of_words(plan)
+    kept, table, sums = _kept(plan), _slope_of_words(plan), _carried_sums(plan)
     # At the loss: the table's slope so far, a chunk's share of it, and their sum.
     logits = _logits(plan)
     moments = (
-        Memory(**fixed, gradients=3 * table, activations=kept, logits=logits, moment="loss"),
         Memory(
             **fixed,
-            gradients=table,
+            gradients=sums + 3 * table,
+            activations=kept,
+            logits=logits,
+            moment="loss",
+        ),
+        Memory(
+            **fixed,
+            gradients=sums + table,
             activations=kept + _widest_way_through_a_block(plan),
             logits=0,
             moment="backward",
@@ -170,6 +176,11 @@ def _slope_of_words(plan: TrainingPlan) -> int:
     if plan.task not in ("causal_lm", "masked_lm") or plan.lora_rank is not None:
         return 0
     return _FLOAT * plan.parameters.words
+
+
+def _carried_sums(plan: TrainingPlan) -> int:
+    """Bytes of the gradients of the micro-batches so far, all of them dense."""
+    return _FLOAT * plan.trainable if plan.accumulate_steps > 1 else 0
 
 
 def _of_update(plan: TrainingPlan) -> int:
