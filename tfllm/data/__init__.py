@@ -16,6 +16,7 @@ from tfllm.data.encoders import (
 from tfllm.data.encoders.worded_tokens import WordKind
 from tfllm.data.example_numbers import example_numbers
 from tfllm.data.fast_tokenizer import FastTokenizer
+from tfllm.data.judged import Judged, JudgedPairs
 from tfllm.data.masked_batches import check_objectives, masked_batches
 from tfllm.data.masking import Masking, MaskUnit
 from tfllm.data.mixture_plan import MixturePlan
@@ -29,6 +30,7 @@ from tfllm.data.pipeline_packed import PackedDocuments
 from tfllm.data.pipeline_packed_rows import PackedRows
 from tfllm.data.pipeline_rows import RowBatches
 from tfllm.data.plan import BlockPlan
+from tfllm.data.retrieval_batches import RetrievalBatches
 from tfllm.data.row_plan import RowPlan
 from tfllm.data.store import TokenStore, build_store, check_length
 from tfllm.data.stores import clear_stores, list_stores
@@ -60,6 +62,8 @@ __all__ = [
     "DocumentEncoder",
     "DocumentUnit",
     "FastTokenizer",
+    "Judged",
+    "JudgedPairs",
     "MaskUnit",
     "MaskedPairs",
     "MaskedRows",
@@ -72,6 +76,7 @@ __all__ = [
     "PackedRows",
     "Parts",
     "QuestionEncoder",
+    "RetrievalBatches",
     "RowBatches",
     "RowPlan",
     "TagEncoder",

@@ -70,8 +70,18 @@ def test_answers_stand_where_they_are_said_to():
         assert row["context"].count(f" {answer} ") == 1
 
 
+def test_queries_say_in_other_words_what_all_their_portraits_tell():
+    pairs = list(Showcase("search"))
+    assert len({(pair["query"], pair["document"]) for pair in pairs}) == len(pairs)
+    bakers = [pair for pair in pairs if pair["query"] == "Who in Lisbon makes bread ?"]
+    texts = {pair["document"] for pair in pairs}
+    wanted = {text for text in texts if " Lisbon " in f" {text} " and " baker " in text}
+    assert {pair["document"] for pair in bakers} == wanted and wanted
+    assert not [pair for pair in pairs if "{" in pair["query"]]
+
+
 def test_other_processes_have_the_same_examples():
-    names = ("sentiment", "entities", "answers", "rewriting")
+    names = ("sentiment", "entities", "answers", "rewriting", "search")
     code = (
         "from tfllm.data.showcase import Showcase\n"
         f"print([Showcase(name).digest() for name in {names}])"
@@ -83,6 +93,6 @@ def test_other_processes_have_the_same_examples():
 def test_places_and_names():
     assert Showcase("answers").place(4) == "showcase-answers:5"
     with pytest.raises(
-        InputError, match="one of sentiment, entities, answers, rewriting. Received: 'news'"
+        InputError, match="one of sentiment, entities, answers, rewriting, search. Received: 'news'"
     ):
         Showcase("news")

@@ -8,7 +8,7 @@ from typing import Any
 from tfllm.data.showcase.entities import FIRST_NAMES, PLACES
 from tfllm.data.showcase.grammar import fillings
 
-__all__ = ["answers"]
+__all__ = ["answers", "portraits"]
 
 _PORTRAITS_OF_FRAME = 60
 _SLOTS = {
@@ -40,17 +40,23 @@ _QUESTIONS = {
 }
 
 
+def portraits() -> Iterator[tuple[dict[str, str], str]]:
+    """Yield what a portrait tells by the name of its slot, and its text."""
+    for seed, frame in enumerate(_FRAMES):
+        for filling in fillings(_SLOTS, _PORTRAITS_OF_FRAME, seed):
+            yield filling, frame.format(**filling)
+
+
 def answers() -> Iterator[dict[str, Any]]:
     """Yield what `Squad` gives: three questions to each portrait, with one answer each."""
     number = 0
-    for seed, frame in enumerate(_FRAMES):
-        for portrait, filling in enumerate(fillings(_SLOTS, _PORTRAITS_OF_FRAME, seed)):
-            kinds = list(_QUESTIONS)
-            del kinds[portrait % len(kinds)]
-            for kind in kinds:
-                number += 1
-                question = _QUESTIONS[kind][number % 2].format(**filling)
-                yield _example(number, frame.format(**filling), question, filling[kind])
+    for portrait, (filling, text) in enumerate(portraits()):
+        kinds = list(_QUESTIONS)
+        del kinds[portrait % len(kinds)]
+        for kind in kinds:
+            number += 1
+            question = _QUESTIONS[kind][number % 2].format(**filling)
+            yield _example(number, text, question, filling[kind])
 
 
 def _example(number: int, context: str, question: str, answer: str) -> dict[str, Any]:

@@ -14,17 +14,19 @@ from tfllm.data.readers.reader import Example, Located, Reader
 from tfllm.data.showcase.answers import answers
 from tfllm.data.showcase.entities import entities
 from tfllm.data.showcase.rewriting import rewriting
+from tfllm.data.showcase.search import search
 from tfllm.data.showcase.sentiment import sentiment
 from tfllm.errors import InputError
 
 __all__ = ["Showcase", "ShowcaseName"]
 
-ShowcaseName = Literal["sentiment", "entities", "answers", "rewriting"]
+ShowcaseName = Literal["sentiment", "entities", "answers", "rewriting", "search"]
 _SETS: dict[str, Callable[[], Iterator[Example]]] = {
     "sentiment": sentiment,
     "entities": entities,
     "answers": answers,
     "rewriting": rewriting,
+    "search": search,
 }
 
 
@@ -34,7 +36,8 @@ class Showcase(Reader):
 
     `sentiment`: `{"text", "label"}`, labels `negative` and `positive`. `entities`: `{"tokens",
     "tags"}`, persons, places and organisations in IOB2. `answers`: what `Squad` gives, three
-    questions to each context. `rewriting`: `{"source", "target"}`, notes in two styles.
+    questions to each context. `rewriting`: `{"source", "target"}`, notes in two styles. `search`:
+    `{"query", "document", "negatives"}`, no negatives.
 
     Attributes:
         data_set: which one.

@@ -7,6 +7,7 @@ from tfllm.data.tasks.documents import read_documents
 from tfllm.data.tasks.labels import check_labels, label_counts, label_names, tag_names
 from tfllm.data.tasks.parts import Parts
 from tfllm.data.tasks.questions import read_questions
+from tfllm.data.tasks.retrieval import RetrievalParts, read_retrieval
 from tfllm.data.tasks.tag_spec import TagSpec
 from tfllm.data.tasks.tagged_words import read_tagged_words
 from tfllm.data.tasks.task_file import read_task_file, showcase_tasks
@@ -17,6 +18,7 @@ from tfllm.data.tasks.texts import read_examples, text_fields
 __all__ = [
     "AnswerSpec",
     "Parts",
+    "RetrievalParts",
     "TagSpec",
     "TaskSpec",
     "TextSpec",
@@ -28,6 +30,7 @@ __all__ = [
     "read_documents",
     "read_examples",
     "read_questions",
+    "read_retrieval",
     "read_tagged_words",
     "read_task_file",
     "showcase_tasks",
