@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     )
     from tfllm.training.prompt_batches import generate_texts
     from tfllm.training.question_answers import BestAnswers, best_answers
+    from tfllm.training.retrieval_report import Points, RetrievalReport
     from tfllm.training.row_predictor import RowPredictor, predict_rows
     from tfllm.training.run_estimate import Estimate, estimate
     from tfllm.training.task import train_task
@@ -57,6 +58,8 @@ __all__ = [
     "MainMetric",
     "MaskedLanguageModelReport",
     "MultiTaskReport",
+    "Points",
+    "RetrievalReport",
     "RowPredictor",
     "TaskReport",
     "Trained",
@@ -99,6 +102,8 @@ _HOMES = {
     "MainMetric": "multi_task_report",
     "MaskedLanguageModelReport": "masked_language_model_report",
     "MultiTaskReport": "multi_task_report",
+    "Points": "retrieval_report",
+    "RetrievalReport": "retrieval_report",
     "RowPredictor": "row_predictor",
     "TaskReport": "task_report",
     "Trained": "loop",
