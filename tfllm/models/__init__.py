@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from tfllm.models.bert_sizes import small_bert_config
     from tfllm.models.causal_lm import CausalLM
     from tfllm.models.corpus_search import CorpusSearch
+    from tfllm.models.dual_encoder import DualEncoder
     from tfllm.models.freezing import freeze_below
     from tfllm.models.generation_defaults import GenerationDefaults
     from tfllm.models.lora import apply_lora, merge_lora
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 __all__ = [
     "CausalLM",
     "CorpusSearch",
+    "DualEncoder",
     "GenerationDefaults",
     "MaskedLM",
     "MultiTaskModel",
@@ -58,6 +60,7 @@ __all__ = [
 _HOMES = {
     "CausalLM": "causal_lm",
     "CorpusSearch": "corpus_search",
+    "DualEncoder": "dual_encoder",
     "GenerationDefaults": "generation_defaults",
     "MaskedLM": "masked_lm",
     "MultiTaskModel": "multi_task_model",
