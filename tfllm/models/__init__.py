@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from tfllm.models.attribution import attribute
     from tfllm.models.bert_sizes import small_bert_config
     from tfllm.models.causal_lm import CausalLM
+    from tfllm.models.context_reader import ContextReader
+    from tfllm.models.corpus_answerer import Candidates, CorpusAnswerer
     from tfllm.models.corpus_search import CorpusSearch
     from tfllm.models.dual_encoder import DualEncoder
     from tfllm.models.freezing import freeze_below
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     from tfllm.models.masked_lm import MaskedLM
     from tfllm.models.multi_task_model import MultiTaskModel
     from tfllm.models.nearby_start import attend_nearby
+    from tfllm.models.pair_ranker import PairRanker
     from tfllm.models.question_answerer import QuestionAnswerer
     from tfllm.models.text_classifier import TextClassifier
     from tfllm.models.text_embedder import TextEmbedder
@@ -32,12 +35,16 @@ if TYPE_CHECKING:
     from tfllm.models.weights_digest import digest_of_weights
 
 __all__ = [
+    "Candidates",
     "CausalLM",
+    "ContextReader",
+    "CorpusAnswerer",
     "CorpusSearch",
     "DualEncoder",
     "GenerationDefaults",
     "MaskedLM",
     "MultiTaskModel",
+    "PairRanker",
     "QuestionAnswerer",
     "TextClassifier",
     "TextEmbedder",
@@ -58,12 +65,16 @@ __all__ = [
 ]
 
 _HOMES = {
+    "Candidates": "corpus_answerer",
     "CausalLM": "causal_lm",
+    "ContextReader": "context_reader",
+    "CorpusAnswerer": "corpus_answerer",
     "CorpusSearch": "corpus_search",
     "DualEncoder": "dual_encoder",
     "GenerationDefaults": "generation_defaults",
     "MaskedLM": "masked_lm",
     "MultiTaskModel": "multi_task_model",
+    "PairRanker": "pair_ranker",
     "QuestionAnswerer": "question_answerer",
     "TextClassifier": "text_classifier",
     "TextEmbedder": "text_embedder",

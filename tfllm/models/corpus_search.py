@@ -83,6 +83,30 @@ class CorpusSearch(tf.Module):
         """Documents of the corpus."""
         return int(self._vectors.shape[0])
 
+    @property
+    def ids(self) -> tf.Variable:
+        """The documents' names, `<string>[documents]`."""
+        return self._ids
+
+    @property
+    def texts(self) -> tf.Variable:
+        """Their texts, `<string>[documents]`."""
+        return self._texts
+
+    def find(self, features: TextFeatures, query: tf.Tensor, k: tf.Tensor | int) -> Found:
+        """Find the k best documents for texts.
+
+        Args:
+            features: makes the embedder's features of texts.
+            query: `<string>[batch]`.
+            k: `<int32>[]`, at most the number of documents; of a number in Python it is known how
+                many columns are found.
+        """
+        found = self.nearest(self.embedder.embed(features(query)), k)
+        if isinstance(k, int):
+            found = Found(*(tf.ensure_shape(part, [None, k]) for part in found))
+        return found
+
     def nearest(self, queries: tf.Tensor, k: tf.Tensor | int) -> Found:
         """Find the k documents with the largest dot products.
 
@@ -146,15 +170,12 @@ class CorpusSearch(tf.Module):
 
         @tf.function(input_signature=[query], autograph=False)
         def serving_default(query: tf.Tensor) -> dict[str, tf.Tensor]:
-            found = self.nearest(self.embedder.embed(features(query)), most)
-            return _with_columns(self.documents(found), most)
+            return self.documents(self.find(features, query, most))
 
         @tf.function(input_signature=[query, count], autograph=False)
         def search(query: tf.Tensor, k: tf.Tensor) -> dict[str, tf.Tensor]:
             k = tf.clip_by_value(k, 1, self.num_documents)
-            found = self.nearest(
-                self.embedder.embed(features(query)), tf.reduce_max(tf.concat([k, [1]], 0))
-            )
+            found = self.find(features, query, tf.reduce_max(tf.concat([k, [1]], 0)))
             asked = tf.range(tf.shape(found.places)[1]) < k[:, None]
             documents = self.documents(found)
             nothing = {"ids": "", "texts": "", "scores": 0.0}
@@ -170,7 +191,3 @@ class CorpusSearch(tf.Module):
 def _strings(values: Sequence[str], name: str) -> tf.Variable:
     with tf.device("CPU"):
         return tf.Variable(list(values), trainable=False, dtype=tf.string, name=name)
-
-
-def _with_columns(documents: dict[str, tf.Tensor], columns: int) -> dict[str, tf.Tensor]:
-    return {name: tf.ensure_shape(found, [None, columns]) for name, found in documents.items()}

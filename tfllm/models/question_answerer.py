@@ -18,10 +18,8 @@ from tfllm.models.backbones import (
     load_heads,
     save_folder,
 )
-from tfllm.models.question_windows import QuestionWindows, cut_contexts, frame_of_pair
+from tfllm.models.context_reader import ContextReader
 from tfllm.models.task_model import TaskModel
-from tfllm.models.text_features import TextFeatures
-from tfllm.models.text_windows import in_chunks
 from tfllm.models.token_head import token_head
 
 __all__ = ["QuestionAnswerer"]
@@ -30,9 +28,6 @@ __all__ = ["QuestionAnswerer"]
 _MASKED = -1e30
 
 _THRESHOLD = "tfllm_no_answer_threshold"
-
-# Scores that differ by less, relatively above 1, are the same.
-_SAME = 1e-5
 
 
 class QuestionAnswerer(TaskModel):
@@ -261,16 +256,10 @@ class QuestionAnswerer(TaskModel):
             InputError: if the preprocessor does not fit the backbone or puts no question before a
                 context, or if the longest question leaves no room for more than the overlap.
         """
-        texts = TextFeatures(preprocess, self.backbone, pair=True)
-        frame, length = frame_of_pair(preprocess), preprocess.sequence_length
-        room = length - frame.size - max_question_tokens
-        if max_question_tokens < 1 or overlap < 0 or room <= overlap:
-            raise InputError(
-                f"sequence_length {length} leaves {room} tokens of context beside a question of "
-                f"{max_question_tokens} and special tokens; it must be more than the overlap "
-                f"{overlap}. Give a smaller overlap or max_question_tokens, or longer rows"
-            )
-        tokenizer, threshold = preprocess.tokenizer, self.no_answer_threshold
+        threshold = self.no_answer_threshold
+        reader = ContextReader(
+            self, preprocess, overlap=overlap, max_question_tokens=max_question_tokens
+        )
 
         @tf.function(
             input_signature=[
@@ -280,32 +269,10 @@ class QuestionAnswerer(TaskModel):
             autograph=False,
         )
         def serving_default(question: tf.Tensor, context: tf.Tensor) -> dict[str, tf.Tensor]:
-            windows = cut_contexts(
-                tokenizer.tokenize(question)[:, :max_question_tokens],
-                tokenizer.tokenize_with_offsets(context),
-                frame,
-                sequence_length=length,
-                overlap=overlap,
-                pad_id=texts.pad_id,
-            )
-            found = _answers(context, windows, self._spans_of(texts, windows))
+            found = reader.read(reader.questions(question), context, reader.tokenize(context))
             return _silent(found, threshold)
 
         return {"serving_default": serving_default}
-
-    def _spans_of(self, texts: TextFeatures, windows: QuestionWindows) -> dict[str, tf.Tensor]:
-        """Decode windows, a few at a time: what `decode` returns, `[windows]` each."""
-        names = ("start", "end", "score", "no_answer_score")
-
-        def compute(part: dict[str, tf.Tensor]) -> tf.Tensor:
-            found = self.decode(self.forward({name: part[name] for name in texts.names}), part)
-            # Places of tokens are small enough to be float32.
-            return tf.stack([tf.cast(found[name], tf.float32) for name in names], axis=1)
-
-        found = in_chunks(compute, windows.features)
-        start, end, score, no_answer = tf.unstack(tf.ensure_shape(found, [None, 4]), axis=1)
-        places = {"start": tf.cast(start, tf.int32), "end": tf.cast(end, tf.int32)}
-        return places | {"score": score, "no_answer_score": no_answer}
 
     def probes(self) -> dict[str, dict[str, list[Any]]]:
         """Give example requests for the signature."""
@@ -332,29 +299,3 @@ def _silent(found: dict[str, tf.Tensor], threshold: float | None) -> dict[str, t
     none = found["no_answer_score"] - found["score"] > threshold
     places = {name: tf.where(none, 0, found[name]) for name in ("start", "end")}
     return found | places | {"answer": tf.where(none, "", found["answer"])}
-
-
-def _answers(
-    contexts: tf.Tensor, windows: QuestionWindows, spans: dict[str, tf.Tensor]
-) -> dict[str, tf.Tensor]:
-    """Take the best window of each context, and cut its span out."""
-    rows, count = windows.rows, tf.size(contexts)
-    best = tf.math.unsorted_segment_max(spans["score"], rows, count)
-    # Windows of repeated text are equal but for rounding, which must not choose between them.
-    is_best = spans["score"] >= tf.gather(best - _SAME * tf.maximum(1.0, tf.abs(best)), rows)
-    number = tf.where(is_best, tf.range(tf.size(rows)), tf.int32.max)
-    first = tf.math.unsorted_segment_min(number, rows, count)
-    start, end = (
-        tf.gather_nd(offsets, tf.stack([first, tf.gather(spans[place], first)], axis=1))
-        for place, offsets in (("start", windows.starts), ("end", windows.ends))
-    )
-    # A token of byte-level BPE may begin with the space before its word.
-    answer = tf.strings.substr(contexts, start, end - start)
-    answer = tf.strings.regex_replace(answer, r"^[\s\pZ]+", "", replace_global=False)
-    return {
-        "answer": tf.strings.unicode_transcode(answer, "UTF-8", "UTF-8"),
-        "start": end - tf.strings.length(answer),
-        "end": end,
-        "score": best,
-        "no_answer_score": tf.math.unsorted_segment_min(spans["no_answer_score"], rows, count),
-    }

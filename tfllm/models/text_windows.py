@@ -10,10 +10,12 @@ import tensorflow as tf
 
 from tfllm.models.text_features import example_row
 
-__all__ = ["Frame", "Windows", "cut", "frame_of", "in_chunks", "repeated"]
+__all__ = ["Frame", "Windows", "cut", "frame_of", "in_chunks", "in_order_of_length", "repeated"]
 
 # Windows that are in memory together, of however many documents.
 _ROWS_TOGETHER = 16
+# Of like rows it is few: no padding, and each half of a layer still has one.
+_LIKE_ROWS_TOGETHER = 2
 
 
 class Frame(NamedTuple):
@@ -153,3 +155,29 @@ def in_chunks(
         lambda i, _: i < chunks, next_chunk, (tf.constant(0), results), parallel_iterations=1
     )
     return results.concat()
+
+
+def in_order_of_length(
+    compute: Callable[[dict[str, tf.Tensor]], tf.Tensor],
+    features: dict[str, tf.Tensor],
+    *,
+    rows_per_chunk: int = _LIKE_ROWS_TOGETHER,
+) -> tf.Tensor:
+    """Compute `[rows, …]` with rows of like length together, each chunk as wide as its longest.
+
+    Args:
+        compute: features of some rows → `<float32>[rows, …]`, all but the first size known, and
+            the same for a row however much padding stands on its right.
+        features: `[rows, width]` each, padded on the right; `attention_mask` says where.
+        rows_per_chunk: rows computed together.
+    """
+    lengths = tf.reduce_sum(features["attention_mask"], axis=1)
+    order = tf.argsort(lengths, stable=True)
+    ordered = {name: tf.gather(values, order) for name, values in features.items()}
+
+    def narrow(part: dict[str, tf.Tensor]) -> tf.Tensor:
+        width = tf.reduce_max(tf.reduce_sum(part["attention_mask"], axis=1))
+        return compute({name: values[:, :width] for name, values in part.items()})
+
+    found = in_chunks(narrow, ordered, rows_per_chunk=rows_per_chunk)
+    return tf.gather(found, tf.argsort(order))
