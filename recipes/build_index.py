@@ -29,6 +29,8 @@ class Config:
 
     pretrained: str = ""
     """What embeds texts: a sentence-transformers or transformers folder, or a name on the hub."""
+    query_pretrained: str | None = None
+    """What embeds queries, if it is another model, as finetune_retrieval.py --towers two leaves."""
     corpus: tuple[str, ...] = ()
     """Documents: .txt, one a line; .jsonl, .csv, .tsv, .parquet; or one folder in BEIR's layout."""
     document_id: str = "_id"
@@ -91,6 +93,10 @@ def main(config: Config) -> None:
     model = models.TextEmbedder.from_pretrained(config.pretrained, pickle=config.allow_pickle)
     preprocess = text.Preprocessor(tokenizer, sequence_length=config.sequence_length)
     model.signatures(preprocess)  # refuses what does not fit, before the work
+    if config.query_pretrained is None:
+        asker = model
+    else:
+        asker, preprocess = of_queries(config, model)
 
     # 3. Vectors, in batches of like length; they go on where a run was stopped
     embed = functools.partial(embedded, config, model, data.FastTokenizer.of(tokenizer))
@@ -102,7 +108,7 @@ def main(config: Config) -> None:
         retrieval.FaissIndex.build(vectors, config.faiss).save(output / "index.faiss")
         print(f"The index of FAISS ({config.faiss}) is {output / 'index.faiss'}.")
     search = models.CorpusSearch(
-        model,
+        asker,
         vectors,
         ids=[document["id"] for document in documents],
         texts=[document["text"] for document in documents],
@@ -144,6 +150,20 @@ def judgements(config: Config, documents: readers.Reader) -> readers.Beir | None
         return readers.Beir(folder, config.judged)
     except InputError as error:
         raise InputError(f"--judged {config.judged}: {error}") from error
+
+
+def of_queries(
+    config: Config, model: models.TextEmbedder
+) -> tuple[models.TextEmbedder, text.Preprocessor]:
+    """Load what embeds queries, and see that it fits the documents' model."""
+    source = config.query_pretrained or ""
+    asker = models.TextEmbedder.from_pretrained(source, pickle=config.allow_pickle)
+    widths = [embedder.config.hidden_size for embedder in (asker, model)]
+    rule = f"makes vectors of {widths[0]} numbers, and --pretrained of {widths[1]}"
+    cli.require(widths[0] == widths[1], "query_pretrained", source, rule)
+    preprocess = text.Preprocessor(text.load(source), sequence_length=config.sequence_length)
+    asker.signatures(preprocess)
+    return asker, preprocess
 
 
 def embedded(

@@ -82,8 +82,5 @@ def _bm25s() -> Any:
     try:
         import bm25s
     except ImportError:
-        raise InputError(
-            "BM25 needs bm25s. Install it: pip install 'tfllm[retrieval]', or give "
-            "--hard_negatives 0"
-        ) from None
+        raise InputError("BM25 needs bm25s. Install it: pip install 'tfllm[retrieval]'") from None
     return bm25s
