@@ -81,6 +81,23 @@ def test_the_dataset_gives_what_batches_hold(mixed):
             assert targets[name].dtype == wanted[1][name].dtype
 
 
+def test_a_run_that_goes_on_is_held_to_each_tasks_data_and_to_the_mixture(mixed):
+    found = mixed.identity()
+    assert set(found) == {
+        "mixture",
+        *(f"{what} of {name}" for name in mixed.tasks for what in ("training data", "encoding")),
+    }
+    assert found["training data of same"] == mixed.tasks["same"].store.manifest.source
+    other = MultiTaskBatches(mixed.tasks, MixturePlan([1, 2, 1], window=4, seed=3))
+    changed = {key for key, value in other.identity().items() if found[key] != value}
+    assert changed == {"mixture"}
+    for step in range(4):
+        name = mixed.task_of(step)
+        number, own_step = mixed.plan.source(step)
+        rows = mixed.tasks[name].plan.rows(own_step).rows
+        assert mixed.rows_of(step) == [f"{name} {row}" for row in rows]
+
+
 def test_shares_follow_sizes_less_the_hotter_it_is():
     sizes = {"large": 8000, "small": 1000}
     assert task_shares(sizes) == pytest.approx({"large": 8 / 9, "small": 1 / 9})

@@ -56,6 +56,7 @@ def test_a_relative_folder_becomes_absolute_and_is_quoted(tmp_path, monkeypatch)
 
 def test_readable_letters_and_escaped_control_characters():
     assert request_body(["今天🙂"]) == '{"instances": ["今天🙂"]}'
+    assert request_body(["a"], "b") == '{"signature_name": "b", "instances": ["a"]}'
     assert request_body(["今\x9b"]) == '{"instances": ["\\u4eca\\u009b"]}'
 
 
