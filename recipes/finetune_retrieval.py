@@ -45,6 +45,8 @@ class Config(cli.FineTuningConfig):
     train: tuple[str, ...] = ()
     """A folder in BEIR's layout; or pairs, a query and a document that answers it: .jsonl, .csv,
     .tsv or .parquet, whose documents together are the corpus."""
+    validation_fraction: float = 0.05
+    """Share of the queries held out where no others are named for it, between 0 and 1."""
     judged: str = "train"
     """Of a folder: learn from qrels/JUDGED.tsv."""
     validation_judged: str | None = None

@@ -52,6 +52,7 @@ PROGRAM = textwrap.dedent(
     config = tf.config.LogicalDeviceConfiguration()
     tf.config.set_logical_device_configuration(cpu, [config] * 2)
     data = batches(4)
+    keras.utils.set_random_seed(0)
     tower = TextEmbedder.from_config(CONFIG).get_weights()
 
     def run(devices):
@@ -59,7 +60,7 @@ PROGRAM = textwrap.dedent(
         strategy = mirrored if devices > 1 else tf.distribute.get_strategy()
         with strategy.scope():
             embedder = TextEmbedder.from_config(CONFIG)
-            model = DualEncoder(embedder, temperature=0.2, false_negative_margin=0.3)
+            model = DualEncoder(embedder, temperature=0.05, false_negative_margin=0.3)
             embedder.set_weights(tower)
             model.compile(Recorder(0.0))  # every batch at the same weights
         gradients, losses = [], []

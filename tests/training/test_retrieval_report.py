@@ -80,7 +80,7 @@ def report(tmp_path):
 
 
 def test_each_tower_embeds_its_own_and_the_search_is_measured(report, tmp_path, capsys):
-    assert report.source == "digest"
+    assert report.source == "digest digest"
     results = report(2, 10)
     assert results == {"ndcg_10": 0.5, "sum": -66.0}  # −(5 + 7)·(1 + 2 + 3) + 6
     assert "Epoch 2, step 10: validation ndcg 10 0.500, sum -66.000" in capsys.readouterr().out

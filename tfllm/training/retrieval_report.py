@@ -79,6 +79,12 @@ class RetrievalReport(EpochReport):
         self._path = predictions_path
         self._points = points
 
+    @property
+    def source(self) -> str:
+        """The digests of the queries and of the documents that are searched."""
+        stores = (self._validation.store, self._documents.store)
+        return " ".join(store.manifest.source for store in stores)
+
     def _measured(self) -> tuple[dict[str, float], Any]:
         rows = (self._validation, self._documents)
         queries, documents = (
