@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -73,7 +74,7 @@ class CorpusSearch(tf.Module):
                 f"{len(vectors)} vectors, {len(ids)} ids and {len(texts)} texts"
             )
         self.embedder = embedder
-        self._vectors = tf.Variable(vectors, trainable=False, dtype=tf.float32, name="vectors")
+        self._vectors = _filled(vectors, "vectors")
         self._ids = _strings(ids, "ids")
         self._texts = _strings(texts, "texts")
         self._block = block
@@ -186,6 +187,24 @@ class CorpusSearch(tf.Module):
     def probes(self) -> dict[str, dict[str, list[Any]]]:
         """Give example requests for the signature that takes more than text."""
         return {"search": {"query": ["a cat", "", "猫 🐈"], "k": [1, 3, 2]}}
+
+
+def _filled(vectors: np.ndarray, name: str) -> tf.Variable:
+    """Copy into a variable a block at a time: converted at once, they would be there three times.
+
+    What is read of a mapped file need not stay in memory.
+    """
+    variable = tf.Variable(tf.zeros(vectors.shape, tf.float32), trainable=False, name=name)
+    mapped = getattr(vectors, "_mmap", None)
+    for first in range(0, len(vectors), _BLOCK):
+        block = np.asarray(vectors[first : first + _BLOCK], np.float32)
+        # A slice of the variable that is assigned to would read the variable first, and copy it.
+        variable.scatter_update(tf.IndexedSlices(block, tf.range(first, first + len(block))))
+        if mapped is not None:
+            mapped.madvise(mmap.MADV_DONTNEED)
+    # A variable that was scattered into is copied by everyone who reads it.
+    tf.raw_ops.DisableCopyOnRead(resource=variable.handle)
+    return variable
 
 
 def _strings(values: Sequence[str], name: str) -> tf.Variable:
