@@ -153,6 +153,7 @@ def main(config: Config, run: cli.Run) -> None:
             run_dir=run.open(),
             total_steps=total_steps,
             best_metric=training.BestMetric(config.best_metric, higher),
+            identity={"heads": str({n: (t.spec.kind, t.heads) for n, t in todo.items()})},
             **config.run_options(),
         )
     run.add(trained)
