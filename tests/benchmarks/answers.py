@@ -2,12 +2,19 @@ r"""Answers from a corpus: where a question's time goes; and an index of a milli
 
     python tests/benchmarks/answers.py squad --pretrained MINILM --reader READER \
         --squad dev-v1.1.json
+    python tests/benchmarks/answers.py weights --pretrained MINILM --reader READER \
+        --squad train-v1.1.json --paragraphs 2000 --questions 500
     python tests/benchmarks/answers.py million --kinds exact flat ivf    # some 5 minutes
     python tests/benchmarks/answers.py million --kinds flat hnsw         # some 20 minutes
 
 `squad` puts the paragraphs of a SQuAD file into one bundle, and asks the loaded bundle, as
 TensorFlow Serving loads it, one question at a time: text in, answer out. READER is the model folder
 of a run of finetune_question_answering.py.
+
+`weights` measures how scores of reading and of retrieval are best added: exact match and F1 by the
+weight of the retrieval's, for three scores of reading: the span's; less that of no answer; and the
+logarithm of its share beside no answer. It is to see other questions than those that are measured
+with afterwards.
 
 `million` writes synthetic vectors of 384 numbers and builds, loads and asks, each in a process of
 its own: `exact`, a bundle of `CorpusSearch` whose embedder has one layer, through its `search`; and
@@ -34,6 +41,16 @@ from typing import Any
 ROOT = Path(__file__).parents[2]
 WIDTH, BLOCK, FOUND = 384, 65_536, 10
 PARTS = ("search", "rerank", "read")
+WEIGHTS = {"retriever": (0, 2, 5, 10, 15, 20, 30, 40), "BM25": (0, 0.05, 0.1, 0.2, 0.3, 0.5, 1)}
+# What `weights` takes: of the trial, and the recipe's of the reader.
+SIZES = {
+    "paragraphs": 2000,
+    "questions": 500,
+    "k": 5,
+    "reader_sequence_length": 384,
+    "overlap": 128,
+    "max_question_tokens": 64,
+}
 
 
 # ------------------------------------------------------------------------------------ a million
@@ -330,6 +347,111 @@ def measure_squad(given: argparse.Namespace) -> None:
         subprocess.run(command, env=environment, check=True)
 
 
+# -------------------------------------------------------------------------------------- weights
+
+
+def measure_weights(given: argparse.Namespace) -> None:
+    """Read the documents that are found, once; then choose with every weight."""
+    os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
+    sys.path.insert(0, str(ROOT))
+    import numpy as np
+
+    from tfllm import metrics
+
+    for name, rows in readings(given).items():
+        references = {str(number): row["golds"] for number, row in enumerate(rows)}
+        print(f"{name}: own paragraph found for {100 * np.mean([row['hit'] for row in rows]):.1f}%")
+        for how in ("span", "span - none", "log share"):
+            cells = []
+            for weight in WEIGHTS[name]:
+                predictions = {str(n): chosen(row, how, weight) for n, row in enumerate(rows)}
+                found = metrics.answers(predictions, references)
+                cells.append(f"{weight:g}: {found['exact_match']:.1f}/{found['f1']:.1f}")
+            print(f"  {how:12} {'  '.join(cells)}", flush=True)
+
+
+def chosen(row: dict[str, Any], how: str, weight: float) -> str:
+    """Take the answer with the highest score."""
+    import numpy as np
+
+    score = row["score"]
+    if how == "span - none":
+        score = score - row["no_answer_score"]
+    elif how == "log share":
+        score = -np.logaddexp(0, row["no_answer_score"] - score)
+    return row["answer"][int(np.argmax(score + weight * row["retrieval"]))].decode()
+
+
+def readings(given: argparse.Namespace) -> dict[str, list[dict[str, Any]]]:
+    """Find documents for the questions, by vectors and by words, and read them."""
+    import numpy as np
+    import tensorflow as tf
+
+    from tfllm import data, models, retrieval, text, training
+    from tfllm.data import readers
+
+    paragraphs = list(readers.SquadParagraphs(str(given.squad)))
+    paragraphs = [
+        paragraphs[i * len(paragraphs) // given.paragraphs] for i in range(given.paragraphs)
+    ]
+    texts = [f"{row['title']} {row['text'].strip()}" for row in paragraphs]
+    own = {row["text"].strip(): place for place, row in enumerate(paragraphs)}
+    asked = [q for q in readers.Squad(str(given.squad)) if q["context"].strip() in own]
+    asked = [asked[i * len(asked) // given.questions] for i in range(given.questions)]
+
+    tokenizer = text.load(given.pretrained)
+    embedder = models.TextEmbedder.from_pretrained(given.pretrained)
+    encoder = data.TextEncoder(data.FastTokenizer.of(tokenizer), 256)
+    store = data.build_array_store([{"text": each} for each in texts], encoder)
+    plan = data.BucketPlan(store.lengths("input_ids"), 32, None)
+    batches = data.RowBatches(store, plan, targets=None, fill_rows=False)
+    vectors = training.predict_rows(embedder, batches, progress=False).outputs["vector"]
+    search = models.CorpusSearch(
+        embedder, vectors, ids=[str(i) for i in range(len(texts))], texts=texts
+    )
+    reader = models.ContextReader(
+        models.QuestionAnswerer.from_pretrained(given.reader),
+        text.Preprocessor(text.load(given.reader), sequence_length=given.reader_sequence_length),
+        overlap=given.overlap,
+        max_question_tokens=given.max_question_tokens,
+    )
+    preprocess = text.Preprocessor(tokenizer, sequence_length=256)
+    answerer = models.CorpusAnswerer(search, preprocess, reader)
+    strings = tf.TensorSpec([None], tf.string)
+    find = tf.function(
+        lambda part: answerer.find(part, given.k, given.k),
+        input_signature=[strings],
+        autograph=False,
+    )
+    read = tf.function(
+        lambda questions, contexts: reader.read(
+            reader.questions(questions), contexts, reader.tokenize(contexts)
+        ),
+        input_signature=[strings, strings],
+        autograph=False,
+    )
+    bm25 = retrieval.Bm25(texts)
+
+    def by_vectors(question: str) -> Any:
+        found = find([question])
+        return found.places.numpy()[0], found.scores["retrieval_score"].numpy()[0]
+
+    def by_words(question: str) -> Any:
+        places, scores = bm25.search([question], given.k)
+        return np.where(places < 0, np.arange(given.k), places)[0], scores[0]
+
+    rows: dict[str, list[dict[str, Any]]] = {"retriever": [], "BM25": []}
+    for question in asked:
+        for name, find_places in (("retriever", by_vectors), ("BM25", by_words)):
+            places, scores = find_places(question["question"])
+            contexts = [texts[place] for place in places]
+            found = read([question["question"]] * given.k, contexts)
+            row = {key: value.numpy() for key, value in found.items()}
+            row |= {"retrieval": scores, "golds": question["answers"]}
+            rows[name].append(row | {"hit": own[question["context"].strip()] in places})
+    return rows
+
+
 def main() -> None:
     """Be a worker, or measure."""
     if sys.argv[1:2] == ["--part"]:
@@ -347,6 +469,13 @@ def main() -> None:
         "recipe_flags", nargs="*", help="after --: flags of answer_from_corpus.py, --k 3 say"
     )
     squad.set_defaults(work=measure_squad)
+    weights = kinds.add_parser("weights")
+    weights.add_argument("--pretrained", required=True)
+    weights.add_argument("--reader", required=True)
+    weights.add_argument("--squad", required=True, type=Path)
+    for name, number in SIZES.items():
+        weights.add_argument(f"--{name}", type=int, default=number)
+    weights.set_defaults(work=measure_weights)
     million = kinds.add_parser("million")
     million.add_argument("--folder", type=Path, help="kept; default: a temporary one")
     million.add_argument("--count", type=int, default=1_000_000)
