@@ -59,11 +59,22 @@ def test_what_another_model_began_is_begun_anew(tmp_path):
     assert len(seen) == 100 + STEPS
 
 
-def test_a_damaged_note_is_begun_anew(tmp_path):
+def test_what_others_began_and_left_is_not_taken_for_ours(tmp_path):
+    path, seen = tmp_path / "v.npy", []
+    for stop, identity in ((100, "a"), (10, "b")):  # the second ends before its first mark
+        with pytest.raises(KeyboardInterrupt):
+            write(path, [], stop, identity)
+    vectors = write(path, seen)
+    assert len(seen) == STEPS
+    np.testing.assert_array_equal(vectors[:, 0], np.arange(ROWS))
+
+
+@pytest.mark.parametrize("damaged", ["{", "[]"])
+def test_a_damaged_note_is_begun_anew(tmp_path, damaged):
     path, seen = tmp_path / "v.npy", []
     with pytest.raises(KeyboardInterrupt):
         write(path, seen, 100)
-    (tmp_path / "v.json").write_text("{")
+    (tmp_path / "v.json").write_text(damaged)
     write(path, seen)
     assert len(seen) == 100 + STEPS
 

@@ -54,6 +54,9 @@ def write_vectors(
         )
     try:
         step = step if hidden.is_file() else 0
+        if not step:
+            # It would count what is begun here as what others had done.
+            note.unlink(missing_ok=True)
         shape, mode = (rows, width), "r+" if step else "w+"
         vectors = np.lib.format.open_memmap(hidden, mode, np.float32, shape)
         for places, found in batches(step):
@@ -76,7 +79,8 @@ def _steps_done(note: Path, identity: str) -> int:
         noted = json.loads(note.read_text())
     except (OSError, ValueError):
         return 0
-    return noted["steps"] if noted.get("identity") == identity else 0
+    is_ours = isinstance(noted, dict) and noted.get("identity") == identity
+    return noted["steps"] if is_ours else 0
 
 
 def _mark(note: Path, identity: str, steps: int) -> None:
