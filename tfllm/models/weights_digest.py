@@ -10,7 +10,9 @@ import tf_keras as keras
 __all__ = ["digest_of_weights"]
 
 # They say where a model came from, and decide no number.
-_FREE = frozenset({"_name_or_path", "architectures", "torch_dtype", "dtype", "transformers_version"})
+_FREE = frozenset(
+    {"_name_or_path", "architectures", "torch_dtype", "dtype", "transformers_version"}
+)
 
 
 def digest_of_weights(model: keras.Model) -> str:
