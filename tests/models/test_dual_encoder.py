@@ -169,6 +169,17 @@ def test_two_towers_train_apart_and_are_saved_apart(tmp_path):
         DualEncoder.from_pretrained(tmp_path / "two")
 
 
+def test_two_random_towers_begin_alike():
+    model = DualEncoder.from_config(BertConfig(**SIZES), towers="two", temperature=0.1)
+    assert [*model.towers] == ["query", "document"] and model.temperature == 0.1
+    for one, other in zip(model.query.weights, model.document.weights, strict=True):
+        assert one is not other
+        np.testing.assert_array_equal(one, other)
+    assert [*DualEncoder.from_config(BertConfig(**SIZES)).towers] == ["shared"]
+    with pytest.raises(InputError, match="towers must be shared or two. Received: three"):
+        DualEncoder.from_config(BertConfig(**SIZES), towers="three")
+
+
 def test_a_shared_tower_is_one_model(tmp_path):
     tokenizer = train_wordpiece(["the cat sat on the mat"] * 2, 60)
     model = DualEncoder(new_tower())

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 import tensorflow as tf
+from transformers import PretrainedConfig
 
 from tfllm.errors import InputError
 from tfllm.models.text_embedder import TextEmbedder
@@ -102,6 +103,32 @@ class DualEncoder(SummedLossModel):
         self.built = True
 
     @classmethod
+    def from_config(
+        cls,
+        config: PretrainedConfig | Mapping[str, Any],
+        *,
+        towers: Towers = "shared",
+        **how: Any,
+    ) -> DualEncoder:
+        """Create embedders with random weights, which are the same in both of two towers.
+
+        Args:
+            config: what `TextEmbedder.from_config` takes.
+            towers: `shared`: one embedder; `two`: they begin alike and part in training.
+            **how: the arguments of `DualEncoder`.
+
+        Raises:
+            InputError: if there is no such choice of towers.
+        """
+        _check_towers(towers)
+        query = TextEmbedder.from_config(config)
+        if towers == "shared":
+            return cls(query, **how)
+        document = TextEmbedder.from_config(config)
+        document.set_weights(query.get_weights())
+        return cls(query, document, **how)
+
+    @classmethod
     def from_pretrained(
         cls,
         name_or_folder: str | Path,
@@ -123,8 +150,7 @@ class DualEncoder(SummedLossModel):
             InputError: if the weights can't be had, there is no such choice of towers, or a folder
                 of two is to be shared.
         """
-        if towers not in get_args(Towers):
-            raise InputError(f"towers must be shared or two. Received: {towers}")
+        _check_towers(towers)
         folders: list[str | Path] = [Path(name_or_folder) / part for part in _TOWERS]
         holds_two = all(Path(folder).is_dir() for folder in folders)
         if holds_two and towers == "shared":
@@ -263,6 +289,11 @@ class DualEncoder(SummedLossModel):
         """Give example requests for the signature that takes more than text."""
         shared = self.query is self.document
         return {"tokens": token_probes(self.query.backbone)} if shared else {}
+
+
+def _check_towers(towers: str) -> None:
+    if towers not in get_args(Towers):
+        raise InputError(f"towers must be shared or two. Received: {towers}")
 
 
 def _of_tower(features: Mapping[str, tf.Tensor], prefix: str) -> dict[str, tf.Tensor]:
