@@ -105,6 +105,15 @@ def test_a_batch_of_several_tasks_adds_their_losses():
     np.testing.assert_allclose(found, np.sum(parts, axis=0), rtol=1e-6)
 
 
+def test_other_tasks_rows_are_no_padding():
+    model = MultiTaskModel(new_tasks())
+    model.compile(keras.optimizers.SGD(0.0))
+    targets = {name: pair[0] for name, pair in OWN.items()}
+    weights = {name: pair[1] * (name == "topic") for name, pair in OWN.items()}
+    found = model.train_step((FEATURES, targets, weights))
+    assert float(found["padding"]) == 2 / 16
+
+
 def test_weights_are_counted_once_and_calls_give_every_task():
     model = MultiTaskModel(new_tasks())
     names = {id(weight) for weight in model.weights}

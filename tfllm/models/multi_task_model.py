@@ -107,6 +107,11 @@ class MultiTaskModel(SummedLossModel):
         losses, task_weights = zip(*sums, strict=True)
         return tf.add_n(losses), tf.add_n(task_weights)
 
+    def _padding(self, features: Any, weights: Any) -> tf.Tensor:
+        """Share of positions that are padding; weights of other tasks' rows are 0 and are none."""
+        mask = features.get("attention_mask", tf.ones([1], tf.int32))
+        return super()._padding(features, mask)
+
     def save_pretrained(
         self, folder: str | Path, tokenizer: Any = None, *, overwrite: bool = False
     ) -> None:
