@@ -155,6 +155,11 @@ def test_an_answer_is_the_same_whatever_is_beside_it(signatures):
                 assert together[name][row] == value[0].numpy()
 
 
+def test_no_questions_have_no_answers(signatures):
+    found = signatures["answer"](tf.constant([], tf.string))
+    assert {value.shape[0] for value in found.values()} == {0}
+
+
 def test_kept_tokens_are_the_tokenizers(answerer, tokenizer):
     places = [5, 0, 4, 1, 5]
     kept = answerer._tokens.of(tf.constant(places))

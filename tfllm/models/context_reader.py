@@ -109,8 +109,10 @@ class ContextReader(tf.Module):
             # Places of tokens are small enough to be float32.
             return tf.stack([tf.cast(found[name], tf.float32) for name in _OUTPUTS], axis=1)
 
-        found = in_order_of_length(compute, windows.features)
-        start, end, score, no_answer = tf.unstack(tf.ensure_shape(found, [None, 4]), axis=1)
+        found = in_order_of_length(compute, windows.features, columns=len(_OUTPUTS))
+        start, end, score, no_answer = tf.unstack(
+            tf.ensure_shape(found, [None, len(_OUTPUTS)]), axis=1
+        )
         places = {"start": tf.cast(start, tf.int32), "end": tf.cast(end, tf.int32)}
         return places | {"score": score, "no_answer_score": no_answer}
 

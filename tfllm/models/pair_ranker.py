@@ -78,9 +78,9 @@ class PairRanker(tf.Module):
             pad_id=self._texts.pad_id,
         )
         # Of each document its beginning alone.
-        first = tf.concat([[True], windows.rows[1:] > windows.rows[:-1]], axis=0)
+        first = windows.rows > tf.concat([[-1], windows.rows], axis=0)[:-1]
         features = {name: values[first] for name, values in windows.features.items()}
-        scores = in_order_of_length(self._score_rows, features)
+        scores = in_order_of_length(self._score_rows, features, columns=1)
         return tf.ensure_shape(scores, [None, 1])[:, 0]
 
     def _score_rows(self, features: dict[str, tf.Tensor]) -> tf.Tensor:

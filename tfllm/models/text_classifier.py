@@ -411,7 +411,7 @@ class TextClassifier(TaskModel):
                 pad_id=texts.pad_id,
             )
             features = texts.known(found.features)
-            logits = in_chunks(self.forward, features)
+            logits = in_chunks(self.forward, features, columns=len(self.labels))
             rows = tf.size(text)
             weight = found.tokens[:, None]
             total = tf.math.unsorted_segment_sum(logits * weight, found.documents, rows)

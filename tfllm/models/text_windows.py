@@ -133,6 +133,7 @@ def in_chunks(
     compute: Callable[[dict[str, tf.Tensor]], tf.Tensor],
     features: dict[str, tf.Tensor],
     *,
+    columns: int | None = None,
     rows_per_chunk: int = _ROWS_TOGETHER,
 ) -> tf.Tensor:
     """Compute `[rows, …]` of features a few rows at a time, so that memory has a bound.
@@ -140,11 +141,14 @@ def in_chunks(
     Args:
         compute: features of some rows → `<float32>[rows, …]`, all but the first size known.
         features: `[rows, width]` each.
+        columns: of a result `[rows, columns]`; None for another shape, of at least one row.
         rows_per_chunk: rows computed together.
     """
     rows = tf.shape(features["input_ids"])[0]
     chunks = (rows + rows_per_chunk - 1) // rows_per_chunk
-    results = tf.TensorArray(tf.float32, size=chunks, infer_shape=False)
+    # Of no rows nothing else says the shape.
+    shape = None if columns is None else tf.TensorShape([None, columns])
+    results = tf.TensorArray(tf.float32, size=chunks, infer_shape=False, element_shape=shape)
 
     def next_chunk(i: tf.Tensor, results: tf.TensorArray) -> tuple[tf.Tensor, tf.TensorArray]:
         span = slice(i * rows_per_chunk, (i + 1) * rows_per_chunk)
@@ -161,14 +165,16 @@ def in_order_of_length(
     compute: Callable[[dict[str, tf.Tensor]], tf.Tensor],
     features: dict[str, tf.Tensor],
     *,
+    columns: int,
     rows_per_chunk: int = _LIKE_ROWS_TOGETHER,
 ) -> tf.Tensor:
-    """Compute `[rows, …]` with rows of like length together, each chunk as wide as its longest.
+    """Compute `[rows, columns]` with rows of like length together, each chunk just wide enough.
 
     Args:
-        compute: features of some rows → `<float32>[rows, …]`, all but the first size known, and
-            the same for a row however much padding stands on its right.
+        compute: features of some rows → `<float32>[rows, columns]`, the same for a row however
+            much padding stands on its right.
         features: `[rows, width]` each, padded on the right; `attention_mask` says where.
+        columns: of the result.
         rows_per_chunk: rows computed together.
     """
     lengths = tf.reduce_sum(features["attention_mask"], axis=1)
@@ -179,5 +185,5 @@ def in_order_of_length(
         width = tf.reduce_max(tf.reduce_sum(part["attention_mask"], axis=1))
         return compute({name: values[:, :width] for name, values in part.items()})
 
-    found = in_chunks(narrow, ordered, rows_per_chunk=rows_per_chunk)
+    found = in_chunks(narrow, ordered, columns=columns, rows_per_chunk=rows_per_chunk)
     return tf.gather(found, tf.argsort(order))
