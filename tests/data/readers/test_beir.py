@@ -58,6 +58,25 @@ def test_judgements_of_what_is_not_there(folder, write):
     assert len(list(read)) == 2 and read.skipped.count == 3
 
 
+def test_judgements_that_contradict_each_other(folder, write):
+    write("set/qrels/test.tsv", JUDGED + "2\td1\t1\n1\td2\t0\n")
+    message = "test.tsv:5 has the score 0, and line 3 gives the same two 2"
+    with pytest.raises(InputError, match=message):
+        list(Beir(folder))
+    assert [e["score"] for e in Beir(folder, on_error="skip")] == [1, 2, 1]
+
+
+def test_queries_that_come_twice_or_are_blank(folder, write):
+    write("set/queries.jsonl", QUERIES + '{"_id": "2", "text": "why?"}\n')
+    with pytest.raises(InputError, match="queries.jsonl:3 has the id '2' of an earlier row"):
+        list(Beir(folder))
+    first, _ = Beir(folder, on_error="skip")
+    assert first["query"] == "what?"
+    write("set/queries.jsonl", QUERIES.replace("what?", " "))
+    with pytest.raises(InputError, match="queries.jsonl:2 field 'text' is blank"):
+        list(Beir(folder))
+
+
 def test_bad_rows_of_the_corpus_are_named_there(folder, write):
     write("set/corpus.jsonl", CORPUS + "{}\n")
     with pytest.raises(InputError, match="corpus.jsonl:4 has no field '_id'"):
@@ -69,3 +88,5 @@ def test_parts_that_are_missing(folder, tmp_path):
         Beir(folder, "dev")
     with pytest.raises(InputError, match=r"has no corpus.jsonl\. Give a folder in BEIR's"):
         Beir(tmp_path)
+    with pytest.raises(InputError, match=r"has no qrels/s+.tsv \(there are: test\)"):
+        Beir(folder, "s" * 300)

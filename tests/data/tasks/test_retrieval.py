@@ -1,5 +1,6 @@
 """A corpus and judged queries: BEIR's layout, pairs, what tfllm brings, and what is wrong."""
 
+import gzip
 import json
 
 import pytest
@@ -138,6 +139,23 @@ def test_pairs_that_can_t_be_read(tmp_path):
         assert len(read_retrieval([path], on_error="skip").place_of) == 2
 
 
+def test_a_corpus_of_one_document(folder, tmp_path):
+    pairs = [{"query": name, "document": "b"} for name in "xyz"]
+    with pytest.raises(InputError, match="--train one: there is only one document"):
+        read_retrieval([written(tmp_path / "one.jsonl", pairs)])
+    written(folder / "corpus.jsonl", CORPUS[:1])
+    with pytest.raises(InputError, match="--train set: there is only one document"):
+        read_retrieval([str(folder)], validation_judged="test", on_error="skip")
+
+
+def test_a_packed_folder(folder):
+    for name in ("corpus.jsonl", "queries.jsonl", "qrels/train.tsv"):
+        packed = folder / f"{name}.gz"
+        packed.write_bytes(gzip.compress((folder / name).read_bytes()))
+        (folder / name).unlink()
+    assert read_retrieval([str(folder)]).place_of == {"a": 0, "b": 1, "c": 2}
+
+
 def test_flags_that_contradict_each_other(folder, tmp_path):
     path = written(tmp_path / "one.jsonl", [{"query": "a", "document": "b"}])
     for arguments, message in (
@@ -146,6 +164,11 @@ def test_flags_that_contradict_each_other(folder, tmp_path):
         ({"train": [path]}, "there is only one query, which can't be split"),
         ({"train": [str(folder)], "judged": "dev"}, r"--judged dev: .*there are: test, train"),
         ({"train": [str(tmp_path / "no.jsonl")]}, "--train"),
+        ({"train": ["x" * 300]}, "--train 'x+' does not exist"),
+        ({"train": [path], "judged": "dev"}, "are for a folder in BEIR's layout. Give it as"),
+        ({"judged": "dev"}, "are for a folder in BEIR's layout"),
+        ({"query": "claim"}, "--query names a field of pairs.* Received: claim"),
+        ({"train": [str(folder)], "negatives": "n"}, "--negatives names a field of pairs"),
     ):
         with pytest.raises(InputError, match=message):
             read_retrieval(**arguments)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +25,8 @@ class Beir(Reader):
     `{"query_id", "query", "document_id", "title", "document": str, "score": int}`, in the order of
     the judgements. The folder holds `corpus.jsonl` (`_id`, `title`, `text`), `queries.jsonl`
     (`_id`, `text`) and `qrels/<split>.tsv` (`query-id`, `corpus-id`, `score`), each packed with
-    gzip or not. A judgement whose query or document is missing is a bad row.
+    gzip or not. A judgement whose query or document is missing, or that says otherwise than an
+    earlier one of the same two, is a bad row; so is a blank query, and an id that was there before.
 
     In memory are the split's judgements, all queries and the documents that are judged;
     `documents` and `queries` alone stream.
@@ -52,7 +54,8 @@ class Beir(Reader):
     @property
     def queries(self) -> JsonLines:
         """All queries, of every split: `{"id", "text"}`."""
-        return JsonLines(self.files[1], {"id": "_id", "text": "text"}, on_error=self.on_error)
+        fields = {"id": Field("_id"), "text": Field("text", blank=False)}
+        return JsonLines(self.files[1], fields, on_error=self.on_error)
 
     @property
     def judgements(self) -> Tsv:
@@ -72,11 +75,18 @@ class Beir(Reader):
     def located(self) -> Iterator[Located]:
         """Yield judged pairs, and rows of the three files that can't be read."""
         judged: list[tuple[int | None, Example]] = []
+        scores: dict[tuple[str, str], tuple[int, int | None]] = {}
         for path, line, row in self.judgements.located():
             if isinstance(row, BadRow):
                 yield path, line, row
-            else:
+                continue
+            score = row["score"]
+            before, place = scores.setdefault((row["query_id"], row["document_id"]), (score, line))
+            if score == before:
                 judged.append((line, row))
+            else:
+                reason = f"has the score {score}, and line {place} gives the same two {before}"
+                yield path, line, BadRow(path, line, reason)
         queries: dict[str, Example] = {}
         yield from _collect(self.queries, {row["query_id"] for _, row in judged}, queries)
         documents: dict[str, Example] = {}
@@ -111,8 +121,9 @@ class Beir(Reader):
     def _part(self, name: str) -> Path:
         path = Path(self.folder) / name
         packed = path.with_name(path.name + ".gz")
-        if path.is_file() or packed.is_file():
-            return path if path.is_file() else packed
+        for file in (path, packed):
+            if os.path.isfile(file):  # a name that no file can have is none, too
+                return file
         there = sorted(found.name.split(".")[0] for found in path.parent.glob("*.tsv*"))
         splits = f" (there are: {', '.join(there)})" if there else ""
         raise InputError(
@@ -122,9 +133,11 @@ class Beir(Reader):
 
 
 def _collect(reader: JsonLines, wanted: set[str], found: dict[str, Example]) -> Iterator[Located]:
-    """Put the rows with wanted ids into `found`; yield those that can't be read."""
+    """Put the rows with wanted ids into `found`; yield those that can't be read or come twice."""
     for path, line, row in reader.located():
         if isinstance(row, BadRow):
             yield path, line, row
+        elif row["id"] in found:
+            yield path, line, BadRow(path, line, f"has the id {row['id']!r} of an earlier row")
         elif row["id"] in wanted:
             found[row["id"]] = row

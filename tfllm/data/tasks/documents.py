@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,8 +49,9 @@ def read_documents(
     Raises:
         InputError: if a file can't be found or read.
     """
-    if len(corpus) == 1 and (Path(corpus[0]) / _BEIR).is_file():
-        corpus = [str(Path(corpus[0]) / _BEIR)]
+    if len(corpus) == 1:
+        inside = [os.path.join(corpus[0], name) for name in (_BEIR, f"{_BEIR}.gz")]
+        corpus = next(([path] for path in inside if os.path.isfile(path)), corpus)
     if not is_tfds(corpus):
         files = find_files(corpus, flag)
         suffix = suffix_of(files, flag, _SUFFIXES)

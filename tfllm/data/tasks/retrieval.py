@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -84,9 +85,19 @@ def read_retrieval(
         on_error: whether a row that can't be read ends reading or is left out.
 
     Raises:
-        InputError: if a file can't be found or read, or too few queries are judged.
+        InputError: if a file can't be found or read, there are fewer than two documents, or too
+            few queries are judged.
     """
-    if len(train) == 1 and Path(train[0]).is_dir():
+    is_folder = len(train) == 1 and os.path.isdir(train[0])
+    if is_folder or not train:
+        given = {"query": query, "document": document, "negatives": negatives}
+        for name, field in given.items():
+            if field != name:
+                raise InputError(
+                    f"--{name} names a field of pairs, and --train names no file of pairs. "
+                    f"Received: {field}. Leave it out"
+                )
+    if is_folder:
         if validation or test:
             raise InputError(
                 f"--train {train[0]} is a folder in BEIR's layout, and its queries are named by "
@@ -95,10 +106,10 @@ def read_retrieval(
         return _of_folder(
             train[0], judged, validation_judged, test_judged, validation_fraction, on_error
         )
-    if validation_judged or test_judged:
+    if validation_judged or test_judged or judged != "train":
         raise InputError(
-            "--validation_judged and --test_judged are for a folder in BEIR's layout. Give files "
-            "of pairs as --validation and --test"
+            "--judged, --validation_judged and --test_judged are for a folder in BEIR's layout. "
+            "Give it as --train, or files of pairs as --train, --validation and --test"
         )
 
     def open_part(patterns: Sequence[str], flag: str) -> Reader:
@@ -143,6 +154,7 @@ def _of_folder(
     name = readers["--judged"].name
     if validation is None:
         train, validation = _split(train, validation_fraction, name)
+    _check_documents(place_of, name)
     return RetrievalParts(name, documents, place_of, train, validation, found.get("--test_judged"))
 
 
@@ -189,7 +201,16 @@ def _of_pairs(
         {"id": str(1 + place), "title": "", "text": text} for text, place in place_of_text.items()
     ]
     place_of = {row["id"]: place for place, row in enumerate(documents)}
+    _check_documents(place_of, train.name)
     return RetrievalParts(train.name, documents, place_of, learnt, held_out, tested)
+
+
+def _check_documents(place_of: dict[str, int], name: str) -> None:
+    if len(place_of) < 2:
+        raise InputError(
+            f"--train {name}: there is only one document, and nothing to tell it from. Give two at "
+            "least"
+        )
 
 
 def _with_answers(judged: Judged, where: str) -> Judged:
