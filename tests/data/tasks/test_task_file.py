@@ -1,6 +1,7 @@
 """The file that lists several tasks, and what can be wrong with it."""
 
 import json
+import tomllib
 
 import pytest
 
@@ -106,6 +107,21 @@ def test_lines_of_keys_whatever_stands_between():
     assert inline[("task", 1, "a")] == 1 and inline[("b", "c")] == 4
 
 
+def test_comments_cost_nothing():
+    """Each line was read with all before it: 20,000 took minutes."""
+    begins = 0
+
+    def counted(text, read=tomllib.loads):
+        nonlocal begins
+        begins += 1
+        return read(text)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tomllib, "loads", counted)
+        lines = toml_lines("# one\n" * 20_000 + "  \na = 1 # two\n# three\nb = [\n\n# four\n2]\n")
+    assert lines == {("a",): 20_002, ("b",): 20_004} and begins == 5
+
+
 def test_wrong_keys_and_values_with_their_lines(refused):
     bad = [
         ("kind = ", "knd = ", ":2 a task lacks the key 'kind'. Each needs name, kind, train"),
@@ -114,7 +130,15 @@ def test_wrong_keys_and_values_with_their_lines(refused):
         ("crf = true", "crf = 1", ":20 crf must be true or false. Received: 1"),
         ('"regression"', '"regresion"', ":4 kind must be one of single_label, multi_label, reg"),
         ('"regression"', "3", ":4 kind must be one of single_label"),
-        ('"similarity"', '"a b"', ":3 name must be a name of letters, digits, _ and -. Received"),
+        ('"similarity"', '"a b"', ":3 name must be a name of letters, digits, _ and -, which"),
+        (
+            '"similarity"',
+            '"1st"',
+            ":3 name must be a name of letters",
+        ),
+        ('"similarity"', f'"{"s" * 101}"', ":3 name must be a name of letters"),
+        ('"a.tsv",', '"a.tsv", "",', ":5 train must be a path in quotes, or a list of them. Rec"),
+        ('train = "names.txt"', 'train = ""', ":18 train must be a path in quotes, or a list of"),
         ('"similarity"', '"serving_default"', ":3 name must not be serving_default"),
         ('"a.tsv",', '"a.tsv", 7,', ":5 train must be a path in quotes, or a list of them. Rec"),
         ('"a.tsv",', '"b.tsv",', ":5 train '"),
@@ -141,6 +165,10 @@ def test_what_is_no_list_of_tasks(refused, tmp_path):
     assert refused("").startswith(" lists no tasks")
     assert refused("[task]\nname = 'a'\n").startswith(":1 task must be a list of tables")
     assert refused("task = [1]\n").startswith(":1 task must be a list of tables")
+    deep = GOOD + "x = " + "[" * 5000
+    assert refused(deep) == ":23 can't be read: it is nested too deep"
+    many = refused(GOOD, "weight = 2", f"weight = {'9' * 5000}")
+    assert many == ":13 can't be read: a number in it has too many digits"
     (tmp_path / "latin.toml").write_bytes(b"# caf\xe9\n")
     with pytest.raises(InputError, match="latin.toml is no TOML: byte 0xe9 at offset 5"):
         read_task_file(tmp_path / "latin.toml")

@@ -37,7 +37,8 @@ _COUNT, _LEAST_ONE, _COLUMN = (
 )
 _LIST = "a list of texts in quotes"
 _PATHS = "a path in quotes, or a list of them"
-_NAME, _SCHEME = "a name of letters, digits, _ and -", f"one of {', '.join(get_args(TagScheme))}"
+_NAME = "a name of letters, digits, _ and -, which begins with a letter and has at most 100"
+_SCHEME = f"one of {', '.join(get_args(TagScheme))}"
 
 _COMMON = {"name": _NAME, "kind": _TEXT, "weight": _NUMBER}
 _PARTS = {"train": _PATHS, "validation": _PATHS, "test": _PATHS}
@@ -61,7 +62,7 @@ _KINDS = {
     "answers": _Kind(AnswerSpec, _ANSWERS),
 }
 _REQUIRED = ("name", "kind", "train")
-_WORD = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
+_WORD = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,99}")
 _AT_LINE = re.compile(r"(.*) \(at line (\d+), column \d+\)", re.DOTALL)
 
 
@@ -97,6 +98,11 @@ def read_task_file(path: str | Path) -> tuple[TaskSpec, ...]:
         values = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise InputError(_no_toml(path, text, str(error))) from None
+    except (ValueError, RecursionError) as error:
+        reason = "it is nested too deep"
+        if isinstance(error, ValueError):
+            reason = "a number in it has too many digits"
+        raise InputError(f"{path}:{_line_of(text, type(error))} can't be read: {reason}") from None
     lines = toml_lines(text)
     tables = _tables(path, values, lines)
     specs: dict[str, TaskSpec] = {}
@@ -139,6 +145,19 @@ def _no_toml(path: Path, text: str, message: str) -> str:
     reason, line = (found[1], int(found[2])) if found else (message, text.count("\n") + 1)
     shown = text.split("\n")[line - 1].strip()
     return f"{path}:{line} is no TOML: {reason}. Received: {shown!r:.80}"
+
+
+def _line_of(text: str, error: type[Exception]) -> int:
+    """Find the first line that can't be read for a reason which `tomllib` gives no line."""
+    lines = text.split("\n")
+    for end in range(1, len(lines)):
+        try:
+            tomllib.loads("\n".join(lines[:end]))
+        except tomllib.TOMLDecodeError:
+            continue
+        except error:
+            return end
+    return len(lines)
 
 
 def _tables(
@@ -229,14 +248,15 @@ class _Table:
 
 def _holds(value: Any, rule: str) -> bool:
     """Whether a value is what its key must be."""
+    is_text = isinstance(value, str) and value != ""
     is_list = isinstance(value, list) and value and all(isinstance(one, str) for one in value)
     is_integer = isinstance(value, int) and not isinstance(value, bool)
     is_number = is_integer or isinstance(value, float)
     return {
-        _TEXT: isinstance(value, str) and value != "",
+        _TEXT: is_text,
         _NAME: isinstance(value, str) and _WORD.fullmatch(value) is not None,
         _SCHEME: isinstance(value, str) and value in get_args(TagScheme),
-        _PATHS: isinstance(value, str) or bool(is_list),
+        _PATHS: is_text or (bool(is_list) and "" not in value),
         _LIST: bool(is_list),
         _FLAG: isinstance(value, bool),
         _COLUMN: is_integer,

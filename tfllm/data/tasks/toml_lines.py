@@ -32,6 +32,9 @@ def toml_lines(text: str) -> dict[KeyPath, int]:
     found: dict[KeyPath, int] = {}
     begun = 1
     for end in range(1, len(lines) + 1):
+        if begun == end and not lines[end - 1].partition("#")[0].strip():
+            begun = end + 1  # outside of values, blank lines and comments begin nothing
+            continue
         try:
             values = tomllib.loads("\n".join(lines[:end]))
         except tomllib.TOMLDecodeError:
