@@ -33,6 +33,7 @@ import numpy as np
 
 from tfllm import cli, data, export, metrics, models, retrieval, serving, text, training
 from tfllm.data import tasks
+from tfllm.errors import InputError
 
 # Documents that a search gives: recall is measured at so many.
 FOUND = 100
@@ -85,7 +86,8 @@ class Config(cli.FineTuningConfig):
         super().check()
         rule = "must be 1: micro-batches would hide most of a query's negatives from it"
         cli.require(self.accumulate_steps == 1, "accumulate_steps", self.accumulate_steps, rule)
-        cli.require(self.temperature > 0, "temperature", self.temperature, "must be above 0")
+        heat = self.temperature
+        cli.require(heat >= 1e-6, "temperature", heat, "must be at least 1e-6")
         cli.require(not self.new_head, "new_head", self.new_head, "is for models with a head")
         for name in ("hard_negatives", "reranker_negatives", "projected"):
             cli.require(getattr(self, name) >= 0, name, getattr(self, name), "must be at least 0")
@@ -130,7 +132,7 @@ def main(config: Config, run: cli.Run) -> None:
     strategy = training.set_up(**config.device_options())
 
     # 3. Vocabulary and model
-    source = config.pretrained or config.tokenizer
+    source = tokenizer_source(config)
     tokenizer = (
         text.load(source)
         if source
@@ -199,7 +201,6 @@ def main(config: Config, run: cli.Run) -> None:
             run_dir=run.open(),
             total_steps=total_steps,
             best_metric=training.BestMetric.named(config.best_metric),
-            identity={"documents": train.documents.manifest.source, "pairs": pairs.digest()},
             **config.run_options(),
         )
     run.add(trained)
@@ -225,9 +226,15 @@ def main(config: Config, run: cli.Run) -> None:
 def with_hard_negatives(config: Config, parts: tasks.RetrievalParts) -> data.JudgedPairs:
     """Number the pairs, and mine hard negatives for the queries that bring none."""
     pairs = parts.train.pairs(parts.place_of)
-    if not config.hard_negatives:
+    count, there = config.hard_negatives, len(parts.place_of)
+    rule = f"must be below the number of documents, {there:,}"
+    cli.require(count < there, "hard_negatives", count, rule)
+    if not count:
         return pairs
-    index = retrieval.Bm25(document["text"] for document in parts.documents)
+    try:
+        index = retrieval.Bm25(document["text"] for document in parts.documents)
+    except InputError as error:
+        raise InputError(f"--hard_negatives {count}: {error}, or --hard_negatives 0") from error
     queries = [*parts.train.queries.values()]
     return pairs.with_negatives(
         retrieval.mine_hard_negatives(index, queries, pairs.known(), config.hard_negative_pool)
@@ -241,6 +248,14 @@ def texts_of(parts: tasks.RetrievalParts) -> Iterator[str]:
         yield document["text"]
 
 
+def tokenizer_source(config: Config) -> str | None:
+    """Say where the vocabulary is: a folder of two towers has the same one in each of them."""
+    tower = Path(config.pretrained or "") / "query"
+    if config.pretrained and tower.is_dir():
+        return str(tower)
+    return config.pretrained or config.tokenizer
+
+
 def create_model(config: Config, tokenizer: text.Tokenizer, run: cli.Run) -> models.DualEncoder:
     """Load or create the embedders, and freeze what is not to be trained."""
     how: dict[str, Any] = {
@@ -252,10 +267,7 @@ def create_model(config: Config, tokenizer: text.Tokenizer, run: cli.Run) -> mod
         sizes = models.small_bert_config(
             tokenizer, positions=config.sequence_length, **config.sizes()
         )
-        count = 1 + (config.towers == "two")
-        return models.DualEncoder(
-            *(models.TextEmbedder.from_config(sizes) for _ in range(count)), **how
-        )
+        return models.DualEncoder.from_config(sizes, towers=config.towers, **how)
     model = models.DualEncoder.from_pretrained(
         config.pretrained, towers=config.towers, pickle=config.allow_pickle, **how
     )

@@ -124,6 +124,9 @@ def test_two_towers_of_pairs(recipe, beir, tmp_path):
     model = DualEncoder.from_pretrained(tmp_path / "two" / "model", towers="two")
     assert [*model.towers] == ["query", "document"]
     assert "two/tensorboard/validation/vectors.tsv" not in tree(tmp_path)
+    further = ("--pretrained", tmp_path / "two" / "model", "--towers", "two", "--dry_run")
+    done = recipe("finetune_retrieval", "--train", "pairs.jsonl", *TINY[-6:], *further)
+    assert done.code == 0, done.err
     lines = read_lines(tmp_path / "two" / "reranker_pairs.jsonl")
     assert {line["document"].split()[-1] for line in lines if not line["relevant"]} == {"pink"}
     folders = {name: tmp_path / "two" / "model" / name for name in ("query", "document")}
@@ -154,9 +157,14 @@ def test_a_killed_run_ends_with_the_same_weights(recipe, beir, tmp_path):
 def test_what_can_t_be_fine_tuned(recipe, beir, tmp_path):
     judged = (beir / "qrels" / "train.tsv").read_text()
     (beir / "qrels" / "odd.tsv").write_text(judged + "q0\td99\t1\n")
+    (tmp_path / "letters.tsv").write_text("query\tdocument\na\tb\nc\td\n")
     for flags, message in (
         (("--accumulate_steps", 2), "--accumulate_steps must be 1"),
-        (("--temperature", 0), "--temperature must be above 0. Received: 0"),
+        (("--temperature", 1e-300), "--temperature must be at least 1e-6. Received: 1e-300"),
+        (("--pretrained", ""), "--pretrained must not be empty. Received: ''"),
+        (("--tokenizer", ""), "--tokenizer must not be empty. Received: ''"),
+        (("--train", "letters.tsv"), "--hard_negatives 1: BM25 finds no word in 2 documents"),
+        (("--hard_negatives", 240), "--hard_negatives must be below the number of documents, 240"),
         (("--hard_negatives", -1), "--hard_negatives must be at least 0"),
         (("--pretrained", "x", "--lora_rank", 2, "--towers", "two"), "--lora_rank is for --towers"),
         (("--train", beir, "--judged", "odd"), "odd.tsv:22 names the document 'd99': none"),

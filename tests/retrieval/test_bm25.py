@@ -45,6 +45,8 @@ def test_what_answers_a_query_is_never_mined(index):
     queries = ["cats chase mice", "night", "rain"]
     mined = mine_hard_negatives(index, queries, [[0, 4], [], [5]], 2)
     assert mined.tolist() == [[3, -1], [0, 2], [-1, -1]]
+    every = mine_hard_negatives(index, queries, [[0, 4], [], [5]], 10**12)
+    assert every.shape == (3, len(DOCUMENTS)) and every[:, :2].tolist() == mined.tolist()
     again = mine_hard_negatives(Bm25(DOCUMENTS), queries, [{0, 4}, set(), {5}], 2)
     np.testing.assert_array_equal(again, mined)
     rng = np.random.default_rng(0)

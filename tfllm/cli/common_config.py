@@ -182,7 +182,8 @@ class CommonConfig:
         for name, value in vars(self).items():
             finite = not isinstance(value, float) or math.isfinite(value)
             require(finite, name, value, "must be a finite number")
-        require(self.export_name != "", "export_name", "''", "must not be empty")
+        for name in ("pretrained", "run_dir", "export_dir", "export_name"):
+            require(getattr(self, name) != "", name, "''", "must not be empty")
         least_one = ("global_batch_size", "accumulate_steps", "sequence_length")
         for name in (*least_one, "keep_checkpoints"):
             require(getattr(self, name) >= 1, name, getattr(self, name), "must be at least 1")

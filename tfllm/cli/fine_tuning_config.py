@@ -69,6 +69,7 @@ class FineTuningConfig(CommonConfig):
         require(self.vocabulary_size >= 100, "vocabulary_size", self.vocabulary_size, rule)
         rule = "is for packed rows: those of this task differ in length, and each is compiled"
         require(not self.xla or self.rows_are_packed, "xla", self.xla, rule)
+        require(self.tokenizer != "", "tokenizer", "''", "must not be empty")
         both = bool(self.pretrained and self.tokenizer)
         rule = "is for a model from scratch, and --pretrained brings its own"
         require(not both, "tokenizer", self.tokenizer, rule)

@@ -37,7 +37,8 @@ class Bm25:
         self._count = len(words)
         if not any(words):
             raise InputError(
-                f"BM25 finds no word in {self._count:,} documents. Give documents with text"
+                f"BM25 finds no word in {self._count:,} documents: nothing of two letters or more. "
+                "Give documents with text"
             )
         self._index = self._library.BM25()
         self._index.index(words, show_progress=False)

@@ -23,8 +23,8 @@ def mine_hard_negatives(
         count: of each query, at most.
 
     Returns:
-        places `<int64>[queries, count]`, best first, filled up with −1 where fewer documents share
-        a word with the query.
+        places `<int64>[queries, count]`, or as many as there are documents; best first, filled up
+        with −1 where fewer documents share a word with the query.
 
     Example:
         query "cat food" with answer 0 among "cat food", "cats eat food", "rain" → 1, −1.
@@ -32,6 +32,7 @@ def mine_hard_negatives(
     Reference:
         Karpukhin et al., Dense Passage Retrieval, 2020, arXiv:2004.04906.
     """
+    count = min(count, len(index))
     mined = np.full((len(queries), count), -1, np.int64)
     for row, (query, known) in enumerate(zip(queries, relevant, strict=True)):
         places, _ = index.search([query], count + len(known))
