@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import math
+import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -28,6 +28,10 @@ from tfllm.models.sizes import check_sizes
 _GIB = 1 << 30
 _LANGUAGE_MODELS = ("causal_lm", "masked_lm")
 _SCRATCH = "from scratch"
+_OF_SCRATCH = (
+    *("family", "tokenizer", "vocabulary_size", "num_layers", "num_heads", "hidden_dim"),
+    "dropout",
+)
 _AT_LEAST_1 = (
     *("labels", "vocabulary_size", "sequence_length", "global_batch_size", "accumulate_steps"),
     *("epochs", "max_steps", "lora_rank", "devices", "sample"),
@@ -173,8 +177,18 @@ def check(config: Config) -> None:
         cli.require(value is None or value >= 1, name, value, "must be at least 1")
     for name in ("memory_gib", "hours", "peak_gflops"):
         value = getattr(config, name)
-        good = value is None or (math.isfinite(value) and value > 0)
-        cli.require(good, name, value, "must be above 0")
+        good = value is None or 0 < value < 1e12
+        cli.require(good, name, value, "must be above 0 and below 1e12")
+    for name in ("text", "tokenizer"):
+        cli.require(getattr(config, name) != "", name, "''", "must not be empty")
+    cli.require("" not in config.pretrained, "pretrained", "''", "must not be empty")
+    tables = config.text is not None
+    rule = "is for plain text, and --text is for tables"
+    cli.require(not tables or config.documents is None, "documents", config.documents, rule)
+    for name in _OF_SCRATCH:
+        value, default = getattr(config, name), getattr(Config, name)
+        rule = "is for a model from scratch, and --pretrained brings its own"
+        cli.require(not config.pretrained or value == default, name, value, rule)
     check_sizes(config.num_layers, config.num_heads, config.hidden_dim, config.dropout)
     parts, rows = config.devices * config.accumulate_steps, config.global_batch_size
     rule = f"must be a multiple of --devices times --accumulate_steps, {parts}"
@@ -192,7 +206,8 @@ def find_models(config: Config) -> tuple[dict[str, planning.ModelSizes], dict[st
     left_out: dict[str, str] = {}
     for name in config.pretrained:
         path = Path(name)
-        inside = [] if (path / "config.json").is_file() else sorted(path.glob("*/config.json"))
+        is_folder = os.path.isdir(name) and not (path / "config.json").is_file()
+        inside = sorted(path.glob("*/config.json")) if is_folder else []
         for folder in [str(file.parent) for file in inside] or [name]:
             try:
                 sizes[folder] = read_sizes(folder)
@@ -214,7 +229,7 @@ def read_sizes(source: str) -> planning.ModelSizes:
         raise InputError(f"{source} holds no config.json. Give a transformers folder, or a name")
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{path} can't be read as JSON: {error}") from error
     return planning.ModelSizes.from_config(found if isinstance(found, dict) else {}, source)
 

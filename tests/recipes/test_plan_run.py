@@ -141,10 +141,21 @@ def test_a_batch_that_does_not_fit_is_cut(recipe, zoo, texts):
         (["--pretrained", "zoo/small", "--sequence_length", 513], "above the 512 positions"),
         (["--pretrained", "zoo/small", "--task", "causal_lm"], "needs 'gpt2'"),
         (["--memory_gib", "nan"], "--memory_gib must be above 0"),
+        (
+            ["--memory_gib", "1e308"],
+            "must be above 0 and below 1e12. Received: 1e+308",
+        ),
+        (["--pretrained", "deep"], "deep/config.json can't be read as JSON"),
+        (["--pretrained", "s" * 300], "is neither a local folder nor a model"),
+        (["--pretrained", "zoo", "--num_layers", 2], "--num_layers is for a model from scratch"),
+        (["--text", ""], "--text must not be empty. Received: ''"),
+        (["--text", "a", "--documents", "line"], "--documents is for plain text"),
         (["--lora_rank", 4], "--lora_rank is for --pretrained"),
     ],
 )
 def test_what_can_not_be_planned_is_one_line(recipe, zoo, texts, flags, said):
+    (texts / "deep").mkdir()
+    (texts / "deep" / "config.json").write_text("[" * 100_000)
     before = sorted(texts.rglob("*"))
     done = recipe("plan_run", "--peak_gflops", 50, *flags)
     assert done.code == 2

@@ -131,12 +131,13 @@ def find(name_or_folder: str | Path, file_name: str) -> Path | None:
         InputError: if there is no such folder, or the hub can't be asked.
     """
     folder = Path(name_or_folder)
-    if folder.is_dir():
-        return folder / file_name if (folder / file_name).is_file() else None
+    # `os.path`, since `Path` raises for names that are too long or lie in closed folders.
+    if os.path.isdir(folder):
+        return folder / file_name if os.path.isfile(folder / file_name) else None
     if folder.is_absolute() or str(name_or_folder).startswith((f".{os.sep}", f"..{os.sep}")):
-        if not folder.exists():
+        if not os.path.exists(folder):
             raise InputError(f"there is no folder {name_or_folder}. Give a transformers folder")
-    if folder.exists() or os.sep in str(name_or_folder).strip(os.sep).replace("/", "", 1):
+    if os.path.exists(folder) or os.sep in str(name_or_folder).strip(os.sep).replace("/", "", 1):
         raise InputError(f"{name_or_folder} is not a folder. Give a transformers folder")
     return hub_file(str(name_or_folder), file_name)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -43,10 +44,10 @@ def find_files(name_or_folder: str | Path) -> dict[str, Path]:
         InputError: it is neither.
     """
     folder = Path(name_or_folder)
-    if not folder.exists():
+    if not os.path.exists(folder):  # which `Path` raises for where a name is too long
         found = {name: hub_file(str(name_or_folder), name) for name in _NAMES}
         return {name: path for name, path in found.items() if path is not None}
-    if not folder.is_dir():
+    if not os.path.isdir(folder):
         raise InputError(f"{folder} is a file: give the folder that holds the tokenizer's files.")
     return {name: folder / name for name in _NAMES if (folder / name).is_file()}
 
