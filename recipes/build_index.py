@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
@@ -69,6 +70,8 @@ class Config:
         cli.require(bool(self.corpus), "corpus", self.corpus, "must name the documents' files")
         for name in ("sequence_length", "batch_size", "k"):
             cli.require(getattr(self, name) >= 1, name, getattr(self, name), "must be at least 1")
+        for name in ("query_pretrained", "output", "export_dir"):
+            cli.require(getattr(self, name) != "", name, "''", "must not be empty")
         cli.check_writable(Path(self.output), "output")
         cli.check_writable(Path(self.export_dir), "export_dir")
         if self.export_name is not None:
@@ -86,7 +89,11 @@ def main(config: Config) -> None:
         text=config.text,
         on_error=config.on_error,
     )
-    judged = judgements(config, documents)
+    judged = judgements(config)
+    count = sum(1 for _ in documents)  # refuses what can't be read, before the work
+    print(f"{count:,} documents. Starting TensorFlow …")
+    if config.faiss is not None:
+        retrieval.FaissIndex.build(np.zeros([1, 1]))  # refuses where its library is missing
 
     # 2. Model
     tokenizer = text.load(config.pretrained)
@@ -107,6 +114,8 @@ def main(config: Config) -> None:
     if config.faiss is not None:
         retrieval.FaissIndex.build(vectors, config.faiss).save(output / "index.faiss")
         print(f"The index of FAISS ({config.faiss}) is {output / 'index.faiss'}.")
+    if judged is None and config.export_name is None:
+        return  # a search would take all vectors and texts into memory
     search = models.CorpusSearch(
         asker,
         vectors,
@@ -116,13 +125,9 @@ def main(config: Config) -> None:
 
     # 4. Measure
     if judged is not None:
-        found = ranked(search, preprocess, judged)
-        wanted: dict[str, dict[str, int]] = {}
-        for pair in judged:
-            wanted.setdefault(pair["query_id"], {})[pair["document_id"]] = pair["score"]
-        measured = metrics.ranking(found, wanted)
+        measured = metrics.ranking(ranked(search, preprocess, judged), judged.scores)
         numbers = ", ".join(f"{name} {value:.4f}" for name, value in measured.items())
-        print(f"{len(wanted):,} queries of {config.judged}: {numbers}.")
+        print(f"{len(judged.queries):,} queries of {config.judged}: {numbers}.")
 
     # 5. Export
     if config.export_name is not None:
@@ -139,17 +144,25 @@ def main(config: Config) -> None:
         print(f"\n    {serving.docker_run_line(bundle)}\n")
 
 
-def judgements(config: Config, documents: readers.Reader) -> readers.Beir | None:
-    """Open the judged pairs of queries and documents; all of them can be read."""
+def judgements(config: Config) -> data.Judged | None:
+    """Read queries and the documents that answer them; refuse what can't be measured."""
     if config.judged is None:
         return None
-    folder = Path(config.corpus[0])
+    folder = config.corpus[0]
     rule = "is for a folder in BEIR's layout"
-    cli.require(len(config.corpus) == 1 and folder.is_dir(), "judged", config.judged, rule)
+    is_folder = len(config.corpus) == 1 and os.path.isdir(folder)
+    cli.require(is_folder, "judged", config.judged, rule)
+    metrics.ranking({}, {})  # refuses where its library is missing
+    judged = data.Judged()
     try:
-        return readers.Beir(folder, config.judged)
+        for pair in readers.Beir(folder, config.judged, on_error=config.on_error):
+            judged.add(pair["query_id"], pair["query"], pair["document_id"], pair["score"])
     except InputError as error:
         raise InputError(f"--judged {config.judged}: {error}") from error
+    answered = any(score > 0 for scores in judged.scores.values() for score in scores.values())
+    rule = "names no document that answers a query, and nothing can be measured"
+    cli.require(answered, "judged", config.judged, rule)
+    return judged
 
 
 def of_queries(
@@ -193,10 +206,10 @@ def embedded(
 
 
 def ranked(
-    search: models.CorpusSearch, preprocess: text.Preprocessor, judged: readers.Beir
+    search: models.CorpusSearch, preprocess: text.Preprocessor, judged: data.Judged
 ) -> dict[str, dict[str, float]]:
     """Search for the judged queries: query's id → document's id → score, a hundred each."""
-    queries = {pair["query_id"]: pair["query"] for pair in judged}
+    queries = judged.queries
     ask = search.signatures(preprocess, k=100)["serving_default"]
     found = {}
     for first in range(0, len(queries), 32):

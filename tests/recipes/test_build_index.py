@@ -62,14 +62,22 @@ def test_a_corpus_is_embedded_measured_and_served(recipe, embedder, beir, tmp_pa
     assert (tmp_path / "index" / "vectors.npy").stat().st_mtime_ns == written
 
 
-def test_what_can_t_be_searched(recipe, tmp_path):
+def test_what_can_t_be_searched(recipe, beir, tmp_path):
     twice = tmp_path / "twice.jsonl"
     twice.write_text('{"_id": "1", "text": "a"}\n{"_id": "1", "text": "b"}\n')
+    judged = (beir / "qrels" / "test.tsv").read_text()
+    (beir / "qrels" / "odd.tsv").write_text(judged + "q9\tc1\t1\n")
+    (beir / "qrels" / "none.tsv").write_text(judged.replace("\t1\n", "\t0\n"))
     for flags, message in (
         ((), "--pretrained must name what embeds texts"),
         (("--pretrained", "x"), "--corpus must name the documents' files"),
         (("--pretrained", "x", "--corpus", twice, "--judged", "test"), "--judged is for a folder"),
         (("--pretrained", "x", "--corpus", tmp_path / "no.txt"), "--corpus"),
+        (("--pretrained", "x", "--corpus", twice, "--output", ""), "--output must not be empty"),
+        (("--pretrained", "x", "--corpus", twice), "twice.jsonl:2 has the id '1' of"),
+        (("--pretrained", "x", "--corpus", beir, "--judged", "odd"), "odd.tsv:5 names the query"),
+        (("--pretrained", "x", "--corpus", beir, "--judged", "none"), "--judged names no document"),
+        (("--pretrained", "x", "--corpus", "s" * 300, "--judged", "odd"), "--corpus 's"),
     ):
         done = recipe("build_index", *flags)
         assert done.code == 2 and message in done.err and done.err.count("\n") == 1
