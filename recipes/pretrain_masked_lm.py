@@ -15,6 +15,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import json
+import math
 import re
 from collections.abc import Iterable
 from pathlib import Path
@@ -90,7 +91,7 @@ class Config(cli.CommonConfig):
             share = share if "=" in given else "1"
             found[name] = float(share) if re.fullmatch(r"\d*\.?\d+", share) else 0.0
             rule = "must be NAME, or NAME=SHARE with a share above 0"
-            cli.require(found[name] > 0, "objectives", given, rule)
+            cli.require(0 < found[name] < math.inf, "objectives", given, rule)
         return found
 
 

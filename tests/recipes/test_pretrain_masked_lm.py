@@ -284,6 +284,7 @@ class TestBadInput:
             ("masked_lm=", "must be NAME, or NAME=SHARE"),
             ("masked_lm=nan", "must be NAME, or NAME=SHARE"),
             ("masked_lm=-1", "must be NAME, or NAME=SHARE"),
+            (f"masked_lm={'9' * 400}", "must be NAME, or NAME=SHARE"),
             ("=x", "must be NAME, or NAME=SHARE with a share above 0. Received: =x"),
             ("=1", "must be of masked_lm, .*Received: ''"),
             ("masked_lm masked_lm=2", "names masked_lm twice. Received: masked_lm=2"),
