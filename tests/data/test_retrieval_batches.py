@@ -119,6 +119,17 @@ def flat(batch):
     return [*(features[name] for name in sorted(features)), targets, weights]
 
 
+def test_a_run_that_goes_on_is_held_to_the_corpus_and_the_pairs(tmp_path):
+    found = batches_of(tmp_path, [[0], [1]], 5).identity()
+    assert set(found) == {"training data", "encoding", "documents", "pairs"}
+    for changed, (answers, corpus) in {
+        "documents": ([[0], [1]], 6),
+        "pairs": ([[0], [2]], 5),
+    }.items():
+        other = batches_of(tmp_path, answers, corpus).identity()
+        assert {name for name in found if found[name] != other[name]} == {changed}
+
+
 def test_mined_negatives_go_to_those_that_have_none():
     pairs = judged_of([[0], [1], [2]], {1: [5, 6]}).pairs({str(d): d for d in range(9)})
     mined = np.array([[7, 8, -1], [3, 4, -1], [-1, -1, -1]])

@@ -90,6 +90,11 @@ class RetrievalBatches(StepBatches):
         of_documents = (1 + self.num_negatives) * self.row_tokens
         return round(len(self.pairs) / self.steps_per_epoch * (of_query + of_documents))
 
+    def identity(self) -> dict[str, str]:
+        """Say what a run that is continued must find as it was: the corpus and the pairs too."""
+        more = {"documents": self.documents.manifest.source, "pairs": self.pairs.digest()}
+        return super().identity() | more
+
     def batch(self, step: int, worker: int = 0, workers: int = 1) -> Batch:
         """Gather the rows of one step, or one worker's share of them.
 
