@@ -108,25 +108,31 @@ class DualEncoder(SummedLossModel):
         config: PretrainedConfig | Mapping[str, Any],
         *,
         towers: Towers = "shared",
-        **how: Any,
+        temperature: float = 0.05,
+        false_negative_margin: float | None = None,
+        seed: int = 0,
     ) -> DualEncoder:
         """Create embedders with random weights, which are the same in both of two towers.
 
         Args:
             config: what `TextEmbedder.from_config` takes.
             towers: `shared`: one embedder; `two`: they begin alike and part in training.
-            **how: the arguments of `DualEncoder`.
+            temperature: see the class's arguments, as the two below.
+            false_negative_margin: see there.
+            seed: see there.
 
         Raises:
             InputError: if there is no such choice of towers.
         """
         _check_towers(towers)
-        query = TextEmbedder.from_config(config)
-        if towers == "shared":
-            return cls(query, **how)
-        document = TextEmbedder.from_config(config)
-        document.set_weights(query.get_weights())
-        return cls(query, document, **how)
+        embedders = [TextEmbedder.from_config(config) for _ in range(1 + (towers == "two"))]
+        embedders[-1].set_weights(embedders[0].get_weights())
+        return cls(
+            *embedders,
+            temperature=temperature,
+            false_negative_margin=false_negative_margin,
+            seed=seed,
+        )
 
     @classmethod
     def from_pretrained(
@@ -134,8 +140,10 @@ class DualEncoder(SummedLossModel):
         name_or_folder: str | Path,
         *,
         towers: Towers = "shared",
+        temperature: float = 0.05,
+        false_negative_margin: float | None = None,
+        seed: int = 0,
         pickle: bool = False,
-        **how: Any,
     ) -> DualEncoder:
         """Load what `save_pretrained` wrote, or make both towers of one embedder.
 
@@ -143,8 +151,10 @@ class DualEncoder(SummedLossModel):
             name_or_folder: a folder with `query` and `document`, or what
                 `TextEmbedder.from_pretrained` takes.
             towers: `shared`: one embedder; `two`: they begin alike and part in training.
+            temperature: see the class's arguments, as the two below.
+            false_negative_margin: see there.
+            seed: see there.
             pickle: whether weights that are a pickle may be read.
-            **how: the arguments of `DualEncoder`.
 
         Raises:
             InputError: if the weights can't be had, there is no such choice of towers, or a folder
@@ -159,7 +169,12 @@ class DualEncoder(SummedLossModel):
                 f"one of them: {folders[0]}"
             )
         names = folders if holds_two else [name_or_folder] * (1 + (towers == "two"))
-        return cls(*(TextEmbedder.from_pretrained(n, pickle=pickle) for n in names), **how)
+        return cls(
+            *(TextEmbedder.from_pretrained(n, pickle=pickle) for n in names),
+            temperature=temperature,
+            false_negative_margin=false_negative_margin,
+            seed=seed,
+        )
 
     @property
     def towers(self) -> dict[str, TextEmbedder]:
