@@ -25,6 +25,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
@@ -250,9 +251,9 @@ def texts_of(parts: tasks.RetrievalParts) -> Iterator[str]:
 
 def tokenizer_source(config: Config) -> str | None:
     """Say where the vocabulary is: a folder of two towers has the same one in each of them."""
-    tower = Path(config.pretrained or "") / "query"
-    if config.pretrained and tower.is_dir():
-        return str(tower)
+    tower = os.path.join(config.pretrained or "", "query")
+    if config.pretrained and os.path.isdir(tower):
+        return tower
     return config.pretrained or config.tokenizer
 
 

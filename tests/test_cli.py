@@ -128,6 +128,8 @@ def test_a_defect_keeps_its_traceback(start):
         (["--validation_fraction", "1"], "--validation_fraction must be between 0 and 1"),
         (["--learning_rate", "-1"], "--learning_rate must be above 0, below 1000. Received: -1.0"),
         (["--learning_rate", "nan"], "--learning_rate must be a finite number. Received: nan"),
+        (["--epochs", "9" * 20], "--epochs must be below 2³². Received: 99999999999999999999"),
+        (["--run_dir", ""], "--run_dir must not be empty. Received: ''"),
         (["--clip_norm", "inf"], "--clip_norm must be a finite number. Received: inf"),
         (["--seed", "-1"], "--seed must be at least 0"),
         (["--profile_steps", "9-3"], "--profile_steps must look like 100-110, counted from 1"),

@@ -202,6 +202,9 @@ class CommonConfig:
             f"must be a multiple of --accumulate_steps {self.accumulate_steps}",
         )
         require(0 <= self.seed < 2**32, "seed", self.seed, "must be at least 0 and below 2³²")
+        for name, value in vars(self).items():
+            small = not isinstance(value, int) or value < 2**32
+            require(small, name, value, "must be below 2³²")
         rate = self.learning_rate
         require(
             rate is None or 0 < rate < 1e3, "learning_rate", rate, "must be above 0, below 1000"
