@@ -66,6 +66,13 @@ def test_judgements_that_contradict_each_other(folder, write):
     assert [e["score"] for e in Beir(folder, on_error="skip")] == [1, 2, 1]
 
 
+def test_scores_that_can_t_be_measured(folder, write):
+    write("set/qrels/test.tsv", JUDGED + "1\td1\t1000001\n2\td2\t-1\n")
+    with pytest.raises(InputError, match="test.tsv:4 has the score 1,000,001, and the highest"):
+        list(Beir(folder))
+    assert [e["score"] for e in Beir(folder, on_error="skip")] == [1, 2, -1]
+
+
 def test_queries_that_come_twice_or_are_blank(folder, write):
     write("set/queries.jsonl", QUERIES + '{"_id": "2", "text": "why?"}\n')
     with pytest.raises(InputError, match="queries.jsonl:3 has the id '2' of an earlier row"):

@@ -17,6 +17,9 @@ from tfllm.errors import InputError
 
 __all__ = ["Beir"]
 
+# `trec_eval`, which measures searches, counts up to the highest: memory and time go with it.
+_HIGHEST_SCORE = 1_000_000
+
 
 @dataclass(frozen=True)
 class Beir(Reader):
@@ -81,6 +84,10 @@ class Beir(Reader):
                 yield path, line, row
                 continue
             score = row["score"]
+            if score > _HIGHEST_SCORE:
+                reason = f"has the score {score:,}, and the highest that can be is 1,000,000"
+                yield path, line, BadRow(path, line, reason)
+                continue
             before, place = scores.setdefault((row["query_id"], row["document_id"]), (score, line))
             if score == before:
                 judged.append((line, row))
