@@ -105,5 +105,8 @@ def test_what_is_whole_is_opened_and_nothing_is_overwritten(tmp_path):
     assert len(seen) == STEPS
     with pytest.raises(InputError, match="another corpus or model"):
         write(path, [], identity="b")
+    path.write_bytes(b"junk")
+    with pytest.raises(InputError, match=r"v.npy is damaged: .* Remove it, and run again"):
+        write(path, [])
     with pytest.raises(InputError, match="can't be written"):
         write(tmp_path / "no" / "v.npy", [])

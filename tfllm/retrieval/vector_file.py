@@ -47,7 +47,7 @@ def write_vectors(
     step = _steps_done(note, identity)
     if path.exists():
         if step:
-            return np.load(path, mmap_mode="r")
+            return _opened(path)
         raise InputError(
             f"{path} holds the vectors of another corpus or model, and nothing is overwritten. "
             "Give another folder, or remove it"
@@ -72,6 +72,13 @@ def write_vectors(
     except OSError as error:
         raise InputError(f"{path} can't be written: {error.strerror or error}") from error
     return np.load(path, mmap_mode="r")
+
+
+def _opened(path: Path) -> np.ndarray:
+    try:
+        return np.load(path, mmap_mode="r")
+    except (OSError, ValueError, EOFError) as error:
+        raise InputError(f"{path} is damaged: {error}. Remove it, and run again") from error
 
 
 def _steps_done(note: Path, identity: str) -> int:
