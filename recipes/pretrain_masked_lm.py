@@ -17,6 +17,7 @@ import functools
 import json
 import math
 import re
+import statistics
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -274,8 +275,9 @@ def masked_and_true(passage: str, mask: str) -> tuple[str, str]:
     Returns:
         the text with masks, and as it was.
     """
-    words, space = passage.split(), " "
-    if len(passage) > 12 * max(1, len(words)):  # Chinese, say, is written without spaces
+    words, space = passage.split() or [""], " "
+    # Chinese, say, is written without spaces. The median, because of addresses of pages.
+    if statistics.median(map(len, words)) > 12:
         words, space = list("".join(words)), ""
     words = words[: 24 if space else 48]
     first = min(4, len(words) - 1)

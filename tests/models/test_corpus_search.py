@@ -83,6 +83,7 @@ def test_signatures_give_the_documents(search, preprocess):
     np.testing.assert_array_equal(alone["ids"][0], answer["ids"][1])
 
 
+@pytest.mark.slow
 def test_the_bundle_carries_the_corpus(search, preprocess, tmp_path):
     bundle = export_bundle(
         search.signatures(preprocess, k=2),

@@ -123,6 +123,7 @@ def test_weights_are_counted_once_and_calls_give_every_task():
         np.testing.assert_array_equal(logits[name], task(FEATURES))
 
 
+@pytest.mark.slow
 def test_one_bundle_answers_for_every_task(tmp_path):
     tokenizer = train_wordpiece(["the cat sat on the mat", "a dog saw the sea"] * 2, 60)
     preprocess = Preprocessor(tokenizer, sequence_length=12)

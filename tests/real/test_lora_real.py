@@ -103,6 +103,7 @@ def differences() -> tuple[dict[str, np.ndarray], np.ndarray, np.ndarray]:
     return {"input_ids": rows[:, :-1]}, rows[:, 1:], weights
 
 
+@pytest.mark.slow
 def test_the_adder_learns_to_subtract(data, tmp_path):
     keras.utils.set_random_seed(0)
     folder = data / "weights" / "gpt2-nano-adder"

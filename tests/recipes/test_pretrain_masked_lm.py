@@ -41,6 +41,29 @@ def tree(folder: Path) -> set[str]:
     return {str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file()}
 
 
+def recipe_module():
+    spec = spec_from_file_location(NAME, RECIPE)
+    module = module_from_spec(spec)
+    sys.modules[NAME] = module  # dataclasses look there
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize(
+    ("passage", "masked"),
+    [
+        ("a b c d e f g", "a b c d [MASK] f g"),
+        # An address of a page makes no Chinese of it.
+        (f"see {'x' * 99} a b c d", f"see {'x' * 99} a b [MASK] d"),
+        ("周围没什么商场，晚上吃完饭", "周围没什[MASK]商场，晚上[MASK]完饭"),
+        ("", "[MASK]"),
+    ],
+)
+def test_what_is_hidden_of_a_sample(passage, masked, monkeypatch):
+    monkeypatch.setitem(sys.modules, NAME, None)  # taken back at the end
+    assert recipe_module().masked_and_true(passage, "[MASK]") == (masked, passage)
+
+
 @pytest.fixture
 def inside(tmp_path, monkeypatch, capsys):
     """Runs the recipe in this process, where TensorFlow is already: exit code, stdout, stderr."""
