@@ -212,7 +212,7 @@ def test_adapters_and_a_frozen_backbone(recipe, files):
     assert {path.name for path in (files / "lora").iterdir()} >= {"adapters", "model"}
     saved = json.loads((files / "lora" / "adapters" / "adapter_config.json").read_text())
     assert "names/crf" in saved["modules_to_save"]
-    flags = ["--pretrained", pretrained, "--freeze_layers", 1, "--layer_decay", 0.9, "--dry_run"]
+    flags = ["--pretrained", pretrained, "--freeze_layers", 1, "--dry_run"]
     done = recipe(*start, *flags)
     assert done.code == 0 and "parameters train" in done.out and "exports" in done.out, done.err
 
