@@ -15,12 +15,13 @@ as TensorFlow Serving does and checks, in this order, that
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 import os
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -125,9 +126,9 @@ def check_bundle(folder: Path, cases: Sequence[Case], tolerance: float) -> Proof
         ops = _check_graph(session)
         for name, signature in session.signatures.items():
             _check_signature(name, signature)
-        _check_cases(session, cases, tolerance)
+        asked = _check_cases(session, cases, tolerance)
         calls = check_state(session, cases)
-        examples = _examples(session, cases)
+        examples = _examples(session, cases, asked)
     seconds = time.perf_counter() - start
     compared = sum(bool(case.answers) for case in cases)
     return Proof(load_seconds, seconds, compared, calls, ops, examples)
@@ -161,8 +162,9 @@ def _check_signature(name: str, signature: Signature) -> None:
             raise ExportError("signature", message, name)
 
 
-def _check_cases(session: Session, cases: Sequence[Case], tolerance: float) -> None:
-    neighbours = Neighbours(tolerance)
+def _check_cases(session: Session, cases: Sequence[Case], tolerance: float) -> list[Case]:
+    """Compare all answers; give the requests of one row with what the bundle answered."""
+    neighbours, asked = Neighbours(tolerance), []
     for case in cases:
         try:
             answers = session.run(case.signature, case.inputs)
@@ -172,26 +174,40 @@ def _check_cases(session: Session, cases: Sequence[Case], tolerance: float) -> N
         if case.answers:  # a request of the warm-up has none: the server only asks that it runs
             check_answers(case, answers, tolerance)
             neighbours.check(case, answers)
+        if len(next(iter(case.inputs.values()))) == 1:
+            asked.append(Case(case.signature, case.inputs, answers))
+    return asked
 
 
-def _examples(session: Session, cases: Sequence[Case]) -> dict[str, Any]:
-    """Ask each signature for one row alone, a readable one where there is one."""
-    chosen: dict[str, dict[str, np.ndarray]] = {}
-    for case in cases:
-        for row in range(len(next(iter(case.inputs.values())))):
-            inputs = {name: column[row : row + 1] for name, column in case.inputs.items()}
-            if case.signature not in chosen or (
-                _is_readable(inputs) and not _is_readable(chosen[case.signature])
-            ):
-                chosen[case.signature] = inputs
+def _examples(
+    session: Session, cases: Sequence[Case], asked: Sequence[Case]
+) -> dict[str, dict[str, Any]]:
+    """Give each signature's answer to one row alone, a readable one where there is one.
+
+    What was asked already is not asked again: long texts take a language model seconds.
+    """
+    chosen: dict[str, Case] = {}
+    rows = itertools.chain.from_iterable(map(_rows, cases))
+    for case in itertools.chain(asked, rows):
+        if case.signature not in chosen or (
+            _is_readable(case.inputs) and not _is_readable(chosen[case.signature].inputs)
+        ):
+            chosen[case.signature] = case
     examples = {}
-    for signature, inputs in chosen.items():
-        outputs = session.run(signature, inputs)
+    for signature, case in chosen.items():
+        outputs = case.answers or session.run(signature, case.inputs)
         examples[signature] = {
             kind: {name: _json_value(column[0]) for name, column in named.items()}
-            for kind, named in (("inputs", inputs), ("outputs", outputs))
+            for kind, named in (("inputs", case.inputs), ("outputs", outputs))
         }
     return examples
+
+
+def _rows(case: Case) -> Iterator[Case]:
+    """Take a request apart, without its answers."""
+    for row in range(len(next(iter(case.inputs.values())))):
+        inputs = {name: column[row : row + 1] for name, column in case.inputs.items()}
+        yield Case(case.signature, inputs, {})
 
 
 def _is_readable(inputs: Mapping[str, np.ndarray]) -> bool:
