@@ -53,12 +53,14 @@ def test_every_sum_in_a_file_is_right(adder):
     )
 
 
+@pytest.mark.slow
 def test_one_prompt_and_its_beams(adder):
     assert run(adder, "--prompt", "5678").stdout == "431\n"
     done = run(adder, "--prompt", "5678", "--num_beams", 3, "--num_returned", 2)
     assert done.stdout.startswith("431\n") and len(done.stdout.split()) == 2
 
 
+@pytest.mark.slow
 def test_what_does_not_fit(adder):
     done = run(adder, "--prompt", "56781")
     assert done.returncode == 2 and done.stderr == (
