@@ -19,6 +19,7 @@ import contextlib
 import dataclasses
 import itertools
 import json
+import math
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -115,10 +116,15 @@ class Config:
         cli.require(one, "question", self.question, rule)
         blank = self.question is not None and not self.question.strip()
         cli.require(not blank, "question", self.question, "must not be blank")
-        counts = ("k", "reranked", "sequence_length", "batch_size", "max_answer_tokens")
-        for name in (*counts, "measured_questions"):
+        counts = ("k", "reranked", "batch_size", "measured_questions")
+        lengths = ("sequence_length", "reader_sequence_length", "reranker_sequence_length")
+        for name in (*counts, *lengths, "max_question_tokens", "max_answer_tokens"):
             value = getattr(self, name)
             cli.require(value is None or value >= 1, name, value, "must be at least 1")
+        cli.require(self.overlap >= 0, "overlap", self.overlap, "must be at least 0")
+        for name in ("retrieval_weight", "reranker_weight", "bm25_weight"):
+            value = getattr(self, name)
+            cli.require(math.isfinite(value), name, value, "must be a finite number")
         check_head("reader", self.reader, "QuestionAnswering")
         if self.reranker is not None:
             check_head("reranker", self.reranker, "SequenceClassification")
@@ -234,22 +240,13 @@ def measured_questions(config: Config) -> list[dict[str, Any]]:
 def embedded(config: Config, model: models.TextEmbedder, documents: readers.Reader) -> np.ndarray:
     """Give the documents' vectors, out of the file where it is whole."""
     tokenizer = data.FastTokenizer.of(text.load(config.retriever))
-    store = data.build_array_store(documents, data.TextEncoder(tokenizer, config.sequence_length))
-    plan = data.BucketPlan(np.diff(store.offsets("input_ids")), config.batch_size, None)
-    batches = data.RowBatches(store, plan, targets=None, fill_rows=False)
-    predictor = training.RowPredictor(model)
-
-    def steps(first: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        for rows, outputs in predictor.predict_steps(batches, first):
-            yield rows, np.asarray(outputs["vector"])
-
-    Path(config.index).mkdir(parents=True, exist_ok=True)
-    return retrieval.write_vectors(
+    encoder = data.TextEncoder(tokenizer, config.sequence_length)
+    return retrieval.embed_corpus(
         Path(config.index) / "vectors.npy",
-        steps,
-        rows=len(store),
+        training.RowPredictor(model),
+        data.task_batches(documents, encoder, config.batch_size),
         width=model.config.hidden_size,
-        identity=f"{store.folder.name} {models.digest_of_weights(model)} {config.batch_size}",
+        digest=models.digest_of_weights(model),
     )
 
 

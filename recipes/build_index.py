@@ -11,9 +11,7 @@ run that was stopped goes on where it was when it is started again.
 from __future__ import annotations
 
 import dataclasses
-import functools
 import os
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
@@ -106,10 +104,15 @@ def main(config: Config) -> None:
         asker, preprocess = of_queries(config, model)
 
     # 3. Vectors, in batches of like length; they go on where a run was stopped
-    embed = functools.partial(embedded, config, model, data.FastTokenizer.of(tokenizer))
+    encoder = data.TextEncoder(data.FastTokenizer.of(tokenizer), config.sequence_length)
     output = Path(config.output)
-    output.mkdir(parents=True, exist_ok=True)
-    vectors = embed(documents, output / "vectors.npy")
+    vectors = retrieval.embed_corpus(
+        output / "vectors.npy",
+        training.RowPredictor(model),
+        data.task_batches(documents, encoder, config.batch_size),
+        width=model.config.hidden_size,
+        digest=models.digest_of_weights(model),
+    )
     print(f"{len(vectors):,} documents, vectors of {vectors.shape[1]} numbers: {config.output}.")
     if config.faiss is not None:
         retrieval.FaissIndex.build(vectors, config.faiss).save(output / "index.faiss")
@@ -177,32 +180,6 @@ def of_queries(
     preprocess = text.Preprocessor(text.load(source), sequence_length=config.sequence_length)
     asker.signatures(preprocess)
     return asker, preprocess
-
-
-def embedded(
-    config: Config,
-    model: models.TextEmbedder,
-    tokenizer: data.FastTokenizer,
-    documents: readers.Reader,
-    path: Path,
-) -> np.ndarray:
-    """Give the documents' vectors, out of the file where it is whole."""
-    store = data.build_array_store(documents, data.TextEncoder(tokenizer, config.sequence_length))
-    plan = data.BucketPlan(np.diff(store.offsets("input_ids")), config.batch_size, None)
-    batches = data.RowBatches(store, plan, targets=None, fill_rows=False)
-    predictor = training.RowPredictor(model)
-
-    def steps(first: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        for rows, outputs in predictor.predict_steps(batches, first):
-            yield rows, np.asarray(outputs["vector"])
-
-    return retrieval.write_vectors(
-        path,
-        steps,
-        rows=len(store),
-        width=model.config.hidden_size,
-        identity=f"{store.folder.name} {models.digest_of_weights(model)} {config.batch_size}",
-    )
 
 
 def ranked(

@@ -80,9 +80,7 @@ def main(config: Config) -> None:
 
     # 3. Vectors: tokenized once, in batches of like length
     encoder = data.TextEncoder(data.FastTokenizer.of(tokenizer), config.sequence_length)
-    store = data.build_array_store(examples, encoder)
-    plan = data.BucketPlan(np.diff(store.offsets("input_ids")), config.batch_size, None)
-    rows = data.RowBatches(store, plan, targets=None, fill_rows=False)
+    rows = data.task_batches(examples, encoder, config.batch_size)
     vectors = training.predict_rows(model, rows).outputs["vector"]
     with cli.new_file(config.output, "output", binary=True) as file:
         np.save(file, vectors)

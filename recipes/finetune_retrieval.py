@@ -183,8 +183,8 @@ def main(config: Config, run: cli.Run) -> None:
         ids = [document["id"] for document in documents]
         return training.RetrievalReport(
             model,
-            in_order(config, encoder, judged.examples()),
-            in_order(config, encoder, documents),
+            data.task_batches(judged.examples(), encoder, config.global_batch_size),
+            data.task_batches(documents, encoder, config.global_batch_size),
             functools.partial(retrieval.exact_search, k=FOUND),
             functools.partial(measured, judged, ids),
             run.directory / "tensorboard",
@@ -277,15 +277,6 @@ def create_model(config: Config, tokenizer: text.Tokenizer, run: cli.Run) -> mod
         if changes:
             run.say(changes)
     return model
-
-
-def in_order(
-    config: Config, encoder: data.TextEncoder, examples: list[dict[str, str]]
-) -> data.RowBatches:
-    """Batch texts of like length, each once."""
-    store = data.build_array_store(examples, encoder)
-    plan = data.BucketPlan(store.lengths("input_ids"), config.global_batch_size, None)
-    return data.RowBatches(store, plan, targets=None, features=encoder.features, fill_rows=False)
 
 
 def validation_documents(config: Config, parts: tasks.RetrievalParts) -> list[dict[str, str]]:

@@ -1,6 +1,7 @@
 """Retrieval: vectors of a corpus on disk, and indexes. It imports nothing of tfllm but errors."""
 
 from tfllm.retrieval.bm25 import Bm25
+from tfllm.retrieval.corpus_vectors import embed_corpus
 from tfllm.retrieval.faiss_index import FaissIndex, FaissKind
 from tfllm.retrieval.hard_negatives import mine_hard_negatives
 from tfllm.retrieval.numpy_search import exact_search
@@ -10,6 +11,7 @@ __all__ = [
     "Bm25",
     "FaissIndex",
     "FaissKind",
+    "embed_corpus",
     "exact_search",
     "mine_hard_negatives",
     "write_vectors",
