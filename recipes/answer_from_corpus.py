@@ -246,7 +246,7 @@ def embedded(config: Config, model: models.TextEmbedder, documents: readers.Read
         training.RowPredictor(model),
         data.task_batches(documents, encoder, config.batch_size),
         width=model.config.hidden_size,
-        digest=models.digest_of_weights(model),
+        digest=models.digest_of_model(model),
     )
 
 

@@ -111,7 +111,7 @@ def main(config: Config) -> None:
         training.RowPredictor(model),
         data.task_batches(documents, encoder, config.batch_size),
         width=model.config.hidden_size,
-        digest=models.digest_of_weights(model),
+        digest=models.digest_of_model(model),
     )
     print(f"{len(vectors):,} documents, vectors of {vectors.shape[1]} numbers: {config.output}.")
     if config.faiss is not None:

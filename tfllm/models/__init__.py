@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from tfllm.models.generation_defaults import GenerationDefaults
     from tfllm.models.lora import apply_lora, merge_lora
     from tfllm.models.masked_lm import MaskedLM
+    from tfllm.models.model_digest import digest_of_model
     from tfllm.models.multi_task_model import MultiTaskModel
     from tfllm.models.nearby_start import attend_nearby
     from tfllm.models.pair_ranker import PairRanker
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
     from tfllm.models.token_classifier import TokenClassifier
     from tfllm.models.trainable import TrainableShare, trainable_share
     from tfllm.models.trained_files import save_trained
-    from tfllm.models.weights_digest import digest_of_weights
 
 __all__ = [
     "Candidates",
@@ -54,7 +54,7 @@ __all__ = [
     "apply_lora",
     "attend_nearby",
     "attribute",
-    "digest_of_weights",
+    "digest_of_model",
     "freeze_below",
     "load_adapters",
     "merge_lora",
@@ -84,7 +84,7 @@ _HOMES = {
     "apply_lora": "lora",
     "attend_nearby": "nearby_start",
     "attribute": "attribution",
-    "digest_of_weights": "weights_digest",
+    "digest_of_model": "model_digest",
     "freeze_below": "freezing",
     "load_adapters": "adapter_files",
     "merge_lora": "lora",

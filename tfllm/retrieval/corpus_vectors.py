@@ -26,7 +26,7 @@ def embed_corpus(
             `<float32>[rows, width]`.
         batches: `tfllm.data.RowBatches` of the documents, each once.
         width: numbers of a vector.
-        digest: tells the model from others, as `tfllm.models.digest_of_weights` does.
+        digest: tells the model from others, as `tfllm.models.digest_of_model` does.
 
     Returns:
         the vectors `<float32>[documents, width]`, memory-mapped, in the order of the documents.

@@ -1,7 +1,7 @@
 import tf_keras as keras
 from transformers import BertConfig
 
-from tfllm.models import TextEmbedder, digest_of_weights
+from tfllm.models import TextEmbedder, digest_of_model
 
 SIZES = {
     "vocab_size": 30,
@@ -16,7 +16,7 @@ SIZES = {
 def digest(pooling="mean", normalise=True, seed=0, **changed) -> str:
     keras.utils.set_random_seed(seed)
     config = BertConfig(**(SIZES | changed))
-    return digest_of_weights(TextEmbedder.from_config(config, pooling=pooling, normalise=normalise))
+    return digest_of_model(TextEmbedder.from_config(config, pooling=pooling, normalise=normalise))
 
 
 def test_models_that_give_other_vectors_have_other_digests():
@@ -34,6 +34,6 @@ def test_where_a_model_lies_does_not_count(tmp_path):
     model = TextEmbedder.from_config(BertConfig(**SIZES))
     for name in ("one", "two"):
         model.save_pretrained(tmp_path / name)
-        assert digest_of_weights(TextEmbedder.from_pretrained(tmp_path / name)) == (
-            digest_of_weights(model)
+        assert digest_of_model(TextEmbedder.from_pretrained(tmp_path / name)) == (
+            digest_of_model(model)
         )

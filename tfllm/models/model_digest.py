@@ -7,7 +7,7 @@ import json
 
 import tf_keras as keras
 
-__all__ = ["digest_of_weights"]
+__all__ = ["digest_of_model"]
 
 # They say where a model came from, and decide no number.
 _FREE = frozenset(
@@ -15,7 +15,7 @@ _FREE = frozenset(
 )
 
 
-def digest_of_weights(model: keras.Model) -> str:
+def digest_of_model(model: keras.Model) -> str:
     """SHA-256, in hexadecimal, of all weights in their order and of the model's settings.
 
     Equal weights are different models with another pooling or number of attention heads. Where a
