@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn, get_args
@@ -22,23 +22,61 @@ from tfllm.errors import InputError
 __all__ = ["read_task_file", "showcase_tasks"]
 
 
+class _Rule(NamedTuple):
+    """What a key's value must be: in words, and whether one is."""
+
+    words: str
+    holds: Callable[[Any], bool]
+
+
 class _Kind(NamedTuple):
     """How a kind is read: its class, and its own keys with what their values must be."""
 
     spec: type[TaskSpec]
-    keys: dict[str, str]
+    keys: dict[str, _Rule]
 
 
-_TEXT, _FLAG, _NUMBER = "text in quotes", "true or false", "a number above 0 and below 1e9"
-_COUNT, _LEAST_ONE, _COLUMN = (
-    "a whole number of 0 or more",
-    "a whole number above 0",
-    "a whole number",
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str) and value != ""
+
+
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_number(value: Any) -> bool:
+    return (_is_whole(value) or isinstance(value, float)) and 0 < value < 1e9
+
+
+def _is_list(value: Any) -> bool:
+    return isinstance(value, list) and value != [] and all(isinstance(one, str) for one in value)
+
+
+def _is_name(value: Any) -> bool:
+    return isinstance(value, str) and _WORD.fullmatch(value) is not None
+
+
+def _are_paths(value: Any) -> bool:
+    return _is_text(value) or (_is_list(value) and "" not in value)
+
+
+_WORD = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,99}")
+_SCHEMES = get_args(TagScheme)
+
+_TEXT = _Rule("text in quotes", _is_text)
+_FLAG = _Rule("true or false", lambda value: isinstance(value, bool))
+_NUMBER = _Rule("a number above 0 and below 1e9", _is_number)
+_COLUMN = _Rule("a whole number", _is_whole)
+_COUNT = _Rule("a whole number of 0 or more", lambda value: _is_whole(value) and value >= 0)
+_LEAST_ONE = _Rule("a whole number above 0", lambda value: _is_whole(value) and value >= 1)
+_LIST = _Rule("a list of texts in quotes", _is_list)
+_PATHS = _Rule("a path in quotes, or a list of them", _are_paths)
+_NAME = _Rule(
+    "a name of letters, digits, _ and -, which begins with a letter and has at most 100", _is_name
 )
-_LIST = "a list of texts in quotes"
-_PATHS = "a path in quotes, or a list of them"
-_NAME = "a name of letters, digits, _ and -, which begins with a letter and has at most 100"
-_SCHEME = f"one of {', '.join(get_args(TagScheme))}"
+_SCHEME = _Rule(
+    f"one of {', '.join(_SCHEMES)}", lambda value: isinstance(value, str) and value in _SCHEMES
+)
 
 _COMMON = {"name": _NAME, "kind": _TEXT, "weight": _NUMBER}
 _PARTS = {"train": _PATHS, "validation": _PATHS, "test": _PATHS}
@@ -62,7 +100,6 @@ _KINDS = {
     "answers": _Kind(AnswerSpec, _ANSWERS),
 }
 _REQUIRED = ("name", "kind", "train")
-_WORD = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,99}")
 _AT_LINE = re.compile(r"(.*) \(at line (\d+), column \d+\)", re.DOTALL)
 
 
@@ -225,10 +262,10 @@ class _Table:
     def _refuse(self, key: str, message: str) -> NoReturn:
         raise InputError(f"{self._place(key)} {key} {message}")
 
-    def _checked(self, key: str, rule: str) -> Any:
+    def _checked(self, key: str, rule: _Rule) -> Any:
         value = self.values[key]
-        if not _holds(value, rule):
-            self._refuse(key, f"must be {rule}. Received: {value!r}")
+        if not rule.holds(value):
+            self._refuse(key, f"must be {rule.words}. Received: {value!r}")
         return tuple(value) if isinstance(value, list) else value
 
     def _found(self, key: str, value: str | tuple[str, ...]) -> tuple[str, ...]:
@@ -244,23 +281,3 @@ class _Table:
     def _place(self, key: str | None = None) -> str:
         path: KeyPath = ("task", self.number) if key is None else ("task", self.number, key)
         return f"{self.path}:{self.lines[path]}"
-
-
-def _holds(value: Any, rule: str) -> bool:
-    """Whether a value is what its key must be."""
-    is_text = isinstance(value, str) and value != ""
-    is_list = isinstance(value, list) and value and all(isinstance(one, str) for one in value)
-    is_integer = isinstance(value, int) and not isinstance(value, bool)
-    is_number = is_integer or isinstance(value, float)
-    return {
-        _TEXT: is_text,
-        _NAME: isinstance(value, str) and _WORD.fullmatch(value) is not None,
-        _SCHEME: isinstance(value, str) and value in get_args(TagScheme),
-        _PATHS: is_text or (bool(is_list) and "" not in value),
-        _LIST: bool(is_list),
-        _FLAG: isinstance(value, bool),
-        _COLUMN: is_integer,
-        _COUNT: is_integer and value >= 0,
-        _LEAST_ONE: is_integer and value >= 1,
-        _NUMBER: is_number and 0 < value < 1e9,
-    }[rule]
