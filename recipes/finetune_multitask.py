@@ -22,6 +22,7 @@ r"""Fine-tune one backbone for several tasks at once, and export it for TF Servi
     kind = "answers"
     train = "squad/train-v1.1.json"
     weight = 2                      # with --mixing weights
+    freeze_backbone = true          # this task trains its head alone
 
 Without flags the tasks are three on sentences that tfllm brings: classes, entities, answers; the
 model is a small BERT from scratch.
@@ -56,6 +57,9 @@ class Config(cli.FineTuningConfig):
     by the weights that --tasks gives."""
     temperature: float = 2.0
     """With --mixing temperature: examples count by their number to the power of 1/temperature."""
+    lora_by_task: bool = False
+    """With --lora_rank: each task has adapters of its own, on the one backbone, which stays as it
+    is; without, all share theirs."""
     best_metric: str = "mean"
     """What of the validation says which weights are kept: mean, over the tasks' main metrics; loss;
     or one of a task, such as sentiment/accuracy."""
@@ -71,6 +75,8 @@ class Config(cli.FineTuningConfig):
         cli.require(heat >= 1, "temperature", heat, "must be at least 1")
         unused = evens or heat == Config.temperature
         cli.require(unused, "temperature", heat, "needs --mixing temperature")
+        by_task = self.lora_rank is not None or not self.lora_by_task
+        cli.require(by_task, "lora_by_task", True, "needs --lora_rank")
         given = self.mixing != "weights" or self.tasks is not None
         cli.require(given, "mixing", self.mixing, "needs --tasks, which gives the weights")
 
@@ -466,9 +472,12 @@ def create_model(
     # Those that need the pooler come first, since the others take off what nobody needs.
     order = sorted(todo, key=lambda name: not todo[name].needs_pooler)
     heads = {name: todo[name].new_model(backbone) for name in order}
-    model = models.MultiTaskModel({name: heads[name] for name in todo}, seed=config.seed)
+    frozen = [name for name, task in todo.items() if task.spec.freeze_backbone]
+    model = models.MultiTaskModel(
+        {name: heads[name] for name in todo}, frozen=frozen, seed=config.seed
+    )
     trained = [f"{name}/{head}" for name, task in todo.items() for head in task.heads]
-    changes = models.adapt(model, heads=trained, **config.adaptation())
+    changes = models.adapt(model, heads=trained, by_task=config.lora_by_task, **config.adaptation())
     if changes:
         run.say(changes)
     return model

@@ -14,6 +14,7 @@ from tfllm.models import (
     load_adapters,
     merge_lora,
     save_adapters,
+    save_trained,
 )
 from tfllm.models.backbones import create_backbone
 from tfllm.serving import Session
@@ -40,6 +41,10 @@ OWN = {
     "grade": (tf.constant([0.5, 2.0, -1.0, 0.0]), tf.constant([1.0, 0.0, 1.0, 1.0])),
     "tags": (tf.constant([[0, 1, 0, 0]] * 4), tf.cast(IDS > 3, tf.float32)),
 }
+
+
+LORA = {"rank": 2, "alpha": 4.0, "targets": ["query", "output.dense"]}
+HEADS = ["topic/head", "grade/head", "tags/classifier", "tags/crf"]
 
 
 def new_tasks():
@@ -124,14 +129,21 @@ def test_weights_are_counted_once_and_calls_give_every_task():
 
 
 @pytest.mark.slow
-def test_one_bundle_answers_for_every_task(tmp_path):
+@pytest.mark.parametrize("adapters", [False, True])
+def test_one_bundle_answers_for_every_task(adapters, tmp_path):
     tokenizer = train_wordpiece(["the cat sat on the mat", "a dog saw the sea"] * 2, 60)
     preprocess = Preprocessor(tokenizer, sequence_length=12)
     model = MultiTaskModel(new_tasks())
+    if adapters:
+        adapt(model, lora=LORA, heads=HEADS, by_task=True)
+        stir(model)
     functions = {name: task.signatures(preprocess) for name, task in model.tasks.items()}
     served = model.signatures(functions)
     assert list(served) == ["serving_default", "topic", "grade", "tags"]
     bundle = export_bundle(served, tmp_path, "several", modules=[model, preprocess])
+    kept = tf.train.list_variables(str(bundle / "variables" / "variables"))
+    weights = [weight for weight in kept if "VARIABLE_VALUE" in weight[0]]
+    assert len(weights) == len({id(weight) for weight in model.weights})
     session = Session(bundle)
     for name in model.tasks:
         texts = ["the cat", "a dog saw the sea"]
@@ -191,6 +203,85 @@ def test_adapters_on_the_one_backbone_train_beside_every_head(tmp_path):
         adapt(other, lora={"rank": 2, "alpha": 4.0}, heads=["topic"])
 
 
+def stir(model):
+    """Give every adapter something to add."""
+    for number, weight in enumerate(weight for weight in model.weights if "lora_b" in weight.name):
+        weight.assign(tf.random.stateless_normal(weight.shape, (number, 1)))
+
+
+def test_adapters_of_its_own_make_a_task_as_if_alone():
+    together, alone = new_tasks(), new_tasks()["topic"]
+    model = MultiTaskModel(together)
+    backbone = [(weight, weight.numpy()) for weight in model.backbone.weights]
+    plain = model(FEATURES)
+    said = adapt(model, lora=LORA | {"dropout": 0.2}, heads=HEADS, by_task=True)
+    assert model.adapted_by_task and said.startswith("LoRA: ")
+    for name, logits in model(FEATURES).items():
+        np.testing.assert_array_equal(logits, plain[name])
+    # The backbone's weights are there once; each task adds its head and two pairs.
+    heads = [weight for task in new_tasks().values() for weight in own_weights(task)]
+    assert len(model.weights) == len(backbone) + len(heads) + 3 * 4
+    assert len({id(weight) for weight in model.weights}) == len(model.weights)
+    adapt(alone, lora=LORA | {"dropout": 0.2}, heads=["head"])
+    others = [together[name] for name in ("grade", "tags")]
+    before = [weight.numpy() for task in others for weight in task.trainable_weights]
+    loss = step_of(model, batch_of("topic"))
+    assert loss == pytest.approx(step_of(alone, (FEATURES, *OWN["topic"])), abs=1e-6)
+    np.testing.assert_allclose(together["topic"](FEATURES), alone(FEATURES), atol=1e-6)
+    assert not np.array_equal(together["topic"](FEATURES), plain["topic"])
+    after = [weight.numpy() for task in others for weight in task.trainable_weights]
+    for one, other in zip(before, after, strict=True):
+        np.testing.assert_array_equal(one, other)
+    for weight, old in backbone:
+        np.testing.assert_array_equal(weight, old)
+    with pytest.raises(InputError, match="the tasks have adapters already"):
+        adapt(model, lora=LORA, by_task=True)
+
+
+def test_adapters_of_a_task_are_saved_alone_and_folded_in(tmp_path):
+    model = MultiTaskModel(new_tasks(), frozen=["grade"])
+    adapt(model, lora=LORA, heads=HEADS, by_task=True)
+    stir(model)
+    wanted = model(FEATURES)
+    save_trained(model, tmp_path, None, adapters=True)
+    assert {path.name for path in (tmp_path / "adapters").iterdir()} == {"topic", "tags"}
+    tags = new_tasks()["tags"]
+    load_adapters(tags, tmp_path / "adapters" / "tags")
+    np.testing.assert_allclose(tags(FEATURES), wanted["tags"], atol=1e-6)
+    folded = TokenClassifier.from_pretrained(tmp_path / "model" / "tags")
+    np.testing.assert_allclose(folded(FEATURES), wanted["tags"], atol=1e-5)
+    grade = TextClassifier.from_pretrained(tmp_path / "model" / "grade")
+    np.testing.assert_allclose(grade(FEATURES), wanted["grade"], atol=1e-5)
+    for name, logits in model(FEATURES).items():
+        np.testing.assert_array_equal(logits, wanted[name])
+
+
+def test_a_frozen_task_trains_its_head_alone():
+    model = MultiTaskModel(new_tasks(), frozen=["topic"])
+    blocks = [weight for weight in model.backbone.weights if "pooler" not in weight.name]
+    before = [weight.numpy() for weight in blocks]
+    head = [weight.numpy() for weight in own_weights(model.tasks["topic"])]
+    step_of(model, batch_of("topic"), accumulate_steps=2)
+    for weight, old in zip(blocks, before, strict=True):
+        np.testing.assert_array_equal(weight, old)
+    for weight, old in zip(own_weights(model.tasks["topic"]), head, strict=True):
+        assert not np.array_equal(weight, old)
+    both, others = new_tasks(), new_tasks()
+    targets, weights = ({name: pair[i] for name, pair in OWN.items()} for i in (0, 1))
+    step_of(MultiTaskModel(both, frozen=["topic"]), (FEATURES, targets, weights))
+    rate = sum(float(tf.reduce_sum(w)) for n, w in weights.items())
+    rest = weights | {"topic": tf.zeros([4])}
+    model = MultiTaskModel(others)
+    model.compile(keras.optimizers.SGD(0.1 * (rate - 3) / rate))
+    model.fit(tf.data.Dataset.from_tensors((FEATURES, targets, rest)), verbose=0)
+    for ours, wanted in zip(own_blocks(both["tags"]), own_blocks(others["tags"]), strict=True):
+        np.testing.assert_allclose(ours, wanted, atol=1e-6)
+
+
+def own_blocks(task):
+    return [weight for weight in task.backbone.weights if "pooler" not in weight.name]
+
+
 def test_classifiers_come_before_heads_that_need_no_pooler():
     backbone = create_backbone(BertConfig(**SIZES))
     TokenClassifier(backbone, labels=["O", "B-X"])
@@ -200,6 +291,8 @@ def test_classifiers_come_before_heads_that_need_no_pooler():
 
 def test_what_are_no_tasks():
     tasks, others = new_tasks(), new_tasks()
+    with pytest.raises(InputError, match="frozen must name tasks: topic, .* Received: names"):
+        MultiTaskModel(tasks, frozen=["topic", "names"])
     with pytest.raises(InputError, match="at least one task"):
         MultiTaskModel({})
     with pytest.raises(InputError, match="'b' has a backbone of its own"):

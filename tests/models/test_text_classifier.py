@@ -256,6 +256,13 @@ class TestFolders:
         number = TextClassifier.from_pretrained(tmp_path / "m", kind="regression")
         assert number.labels == ("score",)
 
+    def test_nothing_of_the_head_before_stays(self, tmp_path):
+        new_model(kind="multi_label").save_pretrained(tmp_path / "m")
+        number = TextClassifier.from_pretrained(tmp_path / "m", kind="regression", new_head=True)
+        number.save_pretrained(tmp_path / "n")
+        again = TextClassifier.from_pretrained(tmp_path / "n")
+        assert (again.kind, again.thresholds) == ("regression", ())
+
     def test_another_heads_labels_are_refused(self, model, tmp_path):
         model.save_pretrained(tmp_path / "m")
         assert TextClassifier.from_pretrained(tmp_path / "m", labels=LABELS).labels == LABELS

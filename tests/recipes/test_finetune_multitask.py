@@ -212,6 +212,16 @@ def test_adapters_and_a_frozen_backbone(recipe, files):
     assert {path.name for path in (files / "lora").iterdir()} >= {"adapters", "model"}
     saved = json.loads((files / "lora" / "adapters" / "adapter_config.json").read_text())
     assert "names/crf" in saved["modules_to_save"]
+    # One task trains its head alone, the others have adapters of their own.
+    frozen = TASKS.replace("weight = 2\n", "freeze_backbone = true\n")
+    (files / "tasks.toml").write_text(frozen)
+    flags = ["--pretrained", pretrained, "--lora_rank", 2, "--lora_by_task", "--run_dir", "own"]
+    done = recipe(*start, *flags)
+    assert done.code == 0 and "LoRA: " in done.out, done.err
+    adapted = {path.name for path in (files / "own" / "adapters").iterdir()}
+    assert adapted == {"names", "alike", "answers"}
+    assert_classifiers_agree(files / "own", files / done.record["export"])
+    (files / "tasks.toml").write_text(TASKS)
     flags = ["--pretrained", pretrained, "--freeze_layers", 1, "--dry_run"]
     done = recipe(*start, *flags)
     assert done.code == 0 and "parameters train" in done.out and "exports" in done.out, done.err

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from tfllm.models.nearby_start import attend_nearby
     from tfllm.models.pair_ranker import PairRanker
     from tfllm.models.question_answerer import QuestionAnswerer
+    from tfllm.models.task_adapters import apply_lora_by_task
     from tfllm.models.text_classifier import TextClassifier
     from tfllm.models.text_embedder import TextEmbedder
     from tfllm.models.token_classifier import TokenClassifier
@@ -52,6 +53,7 @@ __all__ = [
     "TrainableShare",
     "adapt",
     "apply_lora",
+    "apply_lora_by_task",
     "attend_nearby",
     "attribute",
     "digest_of_model",
@@ -82,6 +84,7 @@ _HOMES = {
     "TrainableShare": "trainable",
     "adapt": "adaptation",
     "apply_lora": "lora",
+    "apply_lora_by_task": "task_adapters",
     "attend_nearby": "nearby_start",
     "attribute": "attribution",
     "digest_of_model": "model_digest",

@@ -28,7 +28,10 @@ from tfllm.models.trainable import TrainableShare, trainable_share
 __all__ = [
     "Adapter",
     "adapters_of",
+    "add_adapters",
     "apply_lora",
+    "check_adapters",
+    "freeze_but",
     "head_of",
     "merge_lora",
     "trained_heads",
@@ -99,6 +102,19 @@ def wrap(
     seed: int,
 ) -> TrainableShare:
     """Do what `apply_lora` does, on projections of `model` that are chosen already."""
+    check_adapters(model, rank=rank, alpha=alpha, dropout=dropout)
+    kept = {id(head_of(model, name)) for name in heads}
+    add_adapters(chosen, rank=rank, alpha=alpha, dropout=dropout, seed=seed)
+    freeze_but(model, kept)
+    return trainable_share(model)
+
+
+def check_adapters(model: keras.Model, *, rank: int, alpha: float, dropout: float) -> None:
+    """Refuse settings that no adapters can have, and a model that has some.
+
+    Raises:
+        InputError: naming what is wrong.
+    """
     _check(rank, alpha, dropout)
     if dropout and not family_of(model).seeded_dropout:
         raise InputError(
@@ -108,14 +124,28 @@ def wrap(
         )
     if adapters_of(model):
         raise InputError("the model has adapters already. Merge them with merge_lora first")
-    kept = {id(head_of(model, name)) for name in heads}
-    for i, projection in enumerate(chosen):
+
+
+def add_adapters(
+    chosen: Sequence[Projection],
+    *,
+    rank: int,
+    alpha: float,
+    dropout: float,
+    seed: int,
+    first: int = 0,
+) -> None:
+    """Put a new adapter around each projection; the i-th begins with the numbers of `first + i`."""
+    for i, projection in enumerate(chosen, first):
         projection.replace(
             LoRA(projection.layer, rank=rank, alpha=alpha, dropout=dropout, seed=(seed, i))
         )
+
+
+def freeze_but(model: keras.Model, kept: set[int]) -> None:
+    """Freeze all of a model but its adapters and the heads with these `id`s."""
     _freeze(model, kept)
     _forget_graphs(model)
-    return trainable_share(model)
 
 
 def merge_lora(model: keras.Model) -> int:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import functools
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +16,16 @@ from tfllm.training.step import SummedLossModel
 
 __all__ = ["MultiTaskModel"]
 
+Sums = tuple[tf.Tensor, tf.Tensor]
+
 
 class MultiTaskModel(SummedLossModel):
     """Trains the heads of several tasks together with the one backbone that they share.
 
     A batch goes through the backbone once; then each task adds the loss of its own rows, and a
     task that has none in a batch costs nothing. Each task stays a model by itself: it predicts, is
-    measured, exported and saved like any other of its class.
+    measured, exported and saved like any other of its class. `apply_lora_by_task` gives each
+    adapters of its own on the one backbone.
 
     Features are those of `TaskModel`. Targets and weights are dictionaries by task; rows of other
     tasks have weight 0.
@@ -41,6 +45,7 @@ class MultiTaskModel(SummedLossModel):
         self,
         tasks: Mapping[str, TaskModel],
         *,
+        frozen: Collection[str] = (),
         seed: int = 0,
         name: str | None = "multi_task_model",
     ) -> None:
@@ -48,6 +53,7 @@ class MultiTaskModel(SummedLossModel):
 
         Args:
             tasks: name → model; all of them made of the same backbone, the object itself.
+            frozen: tasks that train their heads alone: the blocks learn from the others.
             seed: decides dropout, together with the optimizer's step.
             name: of the Keras model.
 
@@ -67,15 +73,31 @@ class MultiTaskModel(SummedLossModel):
         self.backbone = first.backbone
         self.config = self.backbone.config
         self.tasks = dict(tasks)
+        self.frozen = frozenset(frozen)
+        unknown = ", ".join(sorted(self.frozen - set(self.tasks)))
+        if unknown:
+            raise InputError(
+                f"frozen must name tasks: {', '.join(self.tasks)}. Received: {unknown}"
+            )
+        if self.frozen == set(self.tasks):
+            self.backbone.trainable = False
         self.built = True
+
+    @property
+    def adapted_by_task(self) -> bool:
+        """Whether tasks have adapters of their own, see `apply_lora_by_task`."""
+        return any(task.backbone is not self.backbone for task in self.tasks.values())
 
     def call(self, features: Any, training: bool = False) -> dict[str, tf.Tensor]:
         """Return every task's logits for the same rows, by name."""
         hidden = hidden_states(self.backbone, features, training=training)
-        return {
-            name: task.logits_of(hidden, features, training=training, dropout_seed=None)
-            for name, task in self.tasks.items()
-        }
+
+        def logits_of(task: TaskModel) -> tf.Tensor:
+            if task.backbone is not self.backbone:
+                return task.forward(features, training=training)
+            return task.logits_of(hidden, features, training=training, dropout_seed=None)
+
+        return {name: logits_of(task) for name, task in self.tasks.items()}
 
     def loss_sum_and_weight(
         self,
@@ -87,25 +109,44 @@ class MultiTaskModel(SummedLossModel):
         dropout_seed: tf.Tensor | None = None,
     ) -> tuple[tf.Tensor, tf.Tensor]:
         """Sum the losses of all tasks, and their weights; see `SummedLossModel`."""
-        hidden = hidden_states(
-            self.backbone, features, training=training, dropout_seed=dropout_seed
-        )
 
-        def sums_of(name: str, task: TaskModel) -> tuple[tf.Tensor, tf.Tensor]:
+        def states_of(task: TaskModel) -> tf.Tensor:
+            return hidden_states(
+                task.backbone, features, training=training, dropout_seed=dropout_seed
+            )
+
+        def sums_of(name: str, hidden: tf.Tensor) -> Sums:
+            task = self.tasks[name]
             logits = task.logits_of(hidden, features, training=training, dropout_seed=dropout_seed)
             return task.loss_of(logits, features, targets[name], weights[name])
 
-        nothing = (tf.constant(0.0), tf.constant(0.0))
+        def apart(name: str) -> Sums:
+            hidden = states_of(self.tasks[name])
+            return sums_of(name, tf.stop_gradient(hidden) if name in self.frozen else hidden)
+
+        def together() -> Sums:
+            hidden = states_of(self.tasks[sharing[0]])
+            sums = [
+                _if_any([weights[name]], functools.partial(sums_of, name, hidden))
+                for name in sharing
+            ]
+            return _added(sums)
+
+        sharing = [name for name in self.tasks if not self._is_apart(name)]
+        if len(sharing) == len(self.tasks):
+            return together()
         sums = [
-            tf.cond(
-                tf.reduce_any(weights[name] > 0),
-                lambda name=name, task=task: sums_of(name, task),
-                lambda: nothing,
-            )
-            for name, task in self.tasks.items()
+            _if_any([weights[name]], functools.partial(apart, name))
+            for name in self.tasks
+            if name not in sharing
         ]
-        losses, task_weights = zip(*sums, strict=True)
-        return tf.add_n(losses), tf.add_n(task_weights)
+        if sharing:
+            sums.append(_if_any([weights[name] for name in sharing], together))
+        return _added(sums)
+
+    def _is_apart(self, name: str) -> bool:
+        """Whether a task's forward pass is not the one of all: adapters, or no gradient."""
+        return name in self.frozen or self.tasks[name].backbone is not self.backbone
 
     def _padding(self, features: Any, weights: Any) -> tf.Tensor:
         """Share of positions that are padding; weights of other tasks' rows are 0 and are none."""
@@ -150,3 +191,14 @@ class MultiTaskModel(SummedLossModel):
             raise InputError(f"tasks without functions to serve: {', '.join(missing)}")
         served = {name: functions[name]["serving_default"] for name in self.tasks}
         return {"serving_default": next(iter(served.values())), **served}
+
+
+def _if_any(weights: list[tf.Tensor], sums: Callable[[], Sums]) -> Sums:
+    """Compute the sums if there are rows for them; else they are 0, at no cost."""
+    there = tf.reduce_any([tf.reduce_any(each > 0) for each in weights])
+    return tf.cond(there, sums, lambda: (tf.constant(0.0), tf.constant(0.0)))
+
+
+def _added(sums: list[Sums]) -> Sums:
+    losses, weights = zip(*sums, strict=True)
+    return tf.add_n(losses), tf.add_n(weights)

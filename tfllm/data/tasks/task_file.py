@@ -78,7 +78,7 @@ _SCHEME = _Rule(
     f"one of {', '.join(_SCHEMES)}", lambda value: isinstance(value, str) and value in _SCHEMES
 )
 
-_COMMON = {"name": _NAME, "kind": _TEXT, "weight": _NUMBER}
+_COMMON = {"name": _NAME, "kind": _TEXT, "weight": _NUMBER, "freeze_backbone": _FLAG}
 _PARTS = {"train": _PATHS, "validation": _PATHS, "test": _PATHS}
 _TEXTS = {"text": _TEXT, "text_pair": _TEXT, "label": _TEXT, "columns": _LIST}
 _TAGS = {
@@ -114,10 +114,11 @@ def read_task_file(path: str | Path) -> tuple[TaskSpec, ...]:
     validation = "sst2/dev.tsv"
     text = "sentence"
     weight = 2                     # of its steps, with --mixing weights
+    freeze_backbone = true         # trains its head alone
     ```
 
-    Which keys a kind has besides `name`, `kind`, `train`, `validation`, `test` and `weight`, its
-    class says: `TextSpec`, `TagSpec` and `AnswerSpec`.
+    Which keys a kind has besides `name`, `kind`, `train`, `validation`, `test`, `weight` and
+    `freeze_backbone`, its class says: `TextSpec`, `TagSpec` and `AnswerSpec`.
 
     Args:
         path: of the file.

@@ -29,6 +29,7 @@ class TaskSpec(ABC):
         validation: the same; none: training examples are split by a hash.
         test: the same; may be none.
         weight: its share of the steps, where tasks are mixed by weights.
+        freeze_backbone: whether it trains its head alone, and the blocks learn from other tasks.
         where: file and line that list it, for messages.
     """
 
@@ -38,6 +39,7 @@ class TaskSpec(ABC):
     validation: tuple[str, ...] = ()
     test: tuple[str, ...] = ()
     weight: float = 1.0
+    freeze_backbone: bool = False
     where: str = ""
 
     def read(self, *, validation_fraction: float = 0.05, on_error: OnError = "refuse") -> Parts:

@@ -47,7 +47,9 @@ def save_folder(
     """
     stem = family_of(backbone).model.removeprefix("TF").removesuffix("Model")
     name = f"{stem}For{task}" if task else f"{stem}Model"
-    config = backbone.config.to_diff_dict() | {
+    # What a head of the folder that the backbone came from says of itself is not said of this one.
+    own = {k: v for k, v in backbone.config.to_diff_dict().items() if not k.startswith("tfllm_")}
+    config = own | {
         "architectures": [_OTHER_CLASSES.get(name, name)],
         **(settings or {}),
     }
