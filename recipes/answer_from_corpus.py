@@ -396,9 +396,9 @@ def scored(
 ) -> str:
     """Write a line of the table, in percent of the questions."""
     # A document's text is its title, a space and the paragraph.
-    own = {d["text"].removeprefix(d["title"]).strip(): i for i, d in enumerate(documents)}
+    paragraphs = [d["text"].removeprefix(d["title"]).strip() for d in documents]
     pairs = list(zip(questions, found, strict=True))
-    hits = [own.get(question["context"].strip()) in row for question, row in pairs]
+    hits = [q["context"].strip() in [paragraphs[place] for place in row] for q, row in pairs]
     holds = [
         any(answer in documents[place]["text"] for place in row for answer in question["answers"])
         for question, row in pairs

@@ -49,7 +49,7 @@ class Config:
     batch_size: int = 32
     """Documents in a batch; those of like length are."""
     judged: str | None = None
-    """Of a folder in BEIR's layout: measure with the queries of qrels/JUDGED.tsv."""
+    """Of a folder in BEIR's layout: measure with the queries of qrels/JUDGED.tsv, in float32."""
     k: int = 10
     """Documents that the bundle's default signature gives."""
     export_dir: str = "savedmodels"
@@ -185,9 +185,10 @@ def of_queries(
 def ranked(
     search: models.CorpusSearch, preprocess: text.Preprocessor, judged: data.Judged
 ) -> dict[str, dict[str, float]]:
-    """Search for the judged queries: query's id → document's id → score, a hundred each."""
+    """Search for the judged queries: query's id → document's id → score, a hundred and one each."""
     queries = judged.queries
-    ask = search.signatures(preprocess, k=100)["serving_default"]
+    # One may be the query itself, which does not count.
+    ask = search.signatures(preprocess, k=101)["serving_default"]
     found = {}
     for first in range(0, len(queries), 32):
         part = list(queries)[first : first + 32]

@@ -36,8 +36,8 @@ from tfllm import cli, data, export, metrics, models, retrieval, serving, text, 
 from tfllm.data import tasks
 from tfllm.errors import InputError
 
-# Documents that a search gives: recall is measured at so many.
-FOUND = 100
+# Documents that a search gives: recall is measured at a hundred, and a query may find itself.
+FOUND = 101
 
 
 @dataclasses.dataclass(frozen=True)

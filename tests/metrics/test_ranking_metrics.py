@@ -26,6 +26,11 @@ def test_only_the_first_ten_count_and_the_first_hundred():
     assert ranking(found, {"q2": {"d3": 1}})["recall_100"] == 0.0
 
 
+def test_a_query_does_not_find_itself():
+    found = {"q2": {"q2": 2.0, "d3": 1.0}}
+    assert ranking(found, {"q2": {"d3": 1}})["mrr_10"] == 1.0
+
+
 def test_nobody_asked():
     assert ranking({}, {}) == {"ndcg_10": 0.0, "mrr_10": 0.0, "recall_100": 0.0}
 

@@ -14,6 +14,9 @@ def ranking(
 ) -> dict[str, float]:
     """Score searches by `ir-measures`, as `trec_eval` and BEIR do: means over the judged queries.
 
+    A document with the id of the query is passed over, as BEIR does: in ArguAna, say, queries are
+    documents of the corpus, and each would find itself.
+
     Args:
         found: query's id → document's id → score, the higher the better. A query that is missing
             found nothing.
@@ -42,5 +45,9 @@ def ranking(
     measures = {"ndcg_10": nDCG @ 10, "mrr_10": RR @ 10, "recall_100": R @ 100}
     if not judged:
         return dict.fromkeys(measures, 0.0)
+    found = {
+        query: {name: score for name, score in scores.items() if name != query}
+        for query, scores in found.items()
+    }
     values = ir_measures.calc_aggregate(list(measures.values()), judged, found)
     return {name: float(values[measure]) for name, measure in measures.items()}
