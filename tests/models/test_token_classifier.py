@@ -295,6 +295,11 @@ def test_an_answer_is_the_same_whatever_is_beside_it(served, texts):
         assert (together["start"][row][count:] == -1).all()
 
 
+def test_no_texts_have_no_entities(served):
+    for values in served(tf.constant([], tf.string)).values():
+        assert values.shape == (0, 0)
+
+
 def test_a_short_text_is_tagged_as_a_batch_of_words_is(model, served, tokenizer):
     text = "the cat, saw the sea"
     ids = tokenizer.fast.encode(text).ids

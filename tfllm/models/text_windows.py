@@ -141,13 +141,14 @@ def in_chunks(
     Args:
         compute: features of some rows → `<float32>[rows, …]`, all but the first size known.
         features: `[rows, width]` each.
-        columns: of a result `[rows, columns]`; None for another shape, of at least one row.
+        columns: of a result `[rows, columns]`; None for another shape.
         rows_per_chunk: rows computed together.
     """
     rows = tf.shape(features["input_ids"])[0]
     chunks = (rows + rows_per_chunk - 1) // rows_per_chunk
-    # Of no rows nothing else says the shape.
+    # Of no rows the result's shape is said here, or by a chunk without rows.
     shape = None if columns is None else tf.TensorShape([None, columns])
+    chunks = tf.maximum(chunks, 1) if columns is None else chunks
     results = tf.TensorArray(tf.float32, size=chunks, infer_shape=False, element_shape=shape)
 
     def next_chunk(i: tf.Tensor, results: tf.TensorArray) -> tuple[tf.Tensor, tf.TensorArray]:
