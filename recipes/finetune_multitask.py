@@ -22,7 +22,7 @@ r"""Fine-tune one backbone for several tasks at once, and export it for TF Servi
     kind = "answers"
     train = "squad/train-v1.1.json"
     weight = 2                      # with --mixing weights
-    freeze_backbone = true          # this task trains its head alone
+    freeze_backbone = true          # this task trains what is above the blocks alone
 
 Without flags the tasks are three on sentences that tfllm brings: classes, entities, answers; the
 model is a small BERT from scratch.
@@ -86,6 +86,8 @@ def main(config: Config, run: cli.Run) -> None:
     # 1. Tasks and their examples. What can be refused is refused before TensorFlow is imported.
     run.say(f"Reading {config.tasks or 'the sentences that tfllm brings'} …")
     specs = tasks.read_task_file(config.tasks) if config.tasks else tasks.showcase_tasks()
+    rule = "lists none but tasks with freeze_backbone. See --freeze_layers"
+    cli.require(not all(spec.freeze_backbone for spec in specs), "tasks", config.tasks, rule)
     todo = {spec.name: KINDS[type(spec)](spec, config) for spec in specs}
     known = ["mean", "loss", *(f"{n}/{m}" for n, task in todo.items() for m in task.metrics)]
     rule = f"must be one of {', '.join(known)}"
@@ -159,7 +161,7 @@ def main(config: Config, run: cli.Run) -> None:
             run_dir=run.open(),
             total_steps=total_steps,
             best_metric=training.BestMetric(config.best_metric, higher),
-            identity={"heads": str({n: (t.spec.kind, t.heads) for n, t in todo.items()})},
+            identity=identity(config, todo),
             **config.run_options(),
         )
     run.add(trained)
@@ -481,6 +483,12 @@ def create_model(
     if changes:
         run.say(changes)
     return model
+
+
+def identity(config: Config, todo: Mapping[str, Task]) -> dict[str, str]:
+    """Say what of the tasks must be the same when a run goes on."""
+    heads = {n: (t.spec.kind, t.heads, t.spec.freeze_backbone) for n, t in todo.items()}
+    return {"tasks": str(heads), "--lora_by_task": str(config.lora_by_task)}
 
 
 def mixture(

@@ -234,8 +234,11 @@ def test_adapters_of_its_own_make_a_task_as_if_alone():
         np.testing.assert_array_equal(one, other)
     for weight, old in backbone:
         np.testing.assert_array_equal(weight, old)
-    with pytest.raises(InputError, match="the tasks have adapters already"):
-        adapt(model, lora=LORA, by_task=True)
+    for by_task in (True, False):
+        with pytest.raises(InputError, match="tasks have adapters already"):
+            adapt(model, lora=LORA, by_task=by_task)
+    with pytest.raises(InputError, match="can't be merged: the others read the same matrices"):
+        merge_lora(model.tasks["topic"])
 
 
 def test_adapters_of_a_task_are_saved_alone_and_folded_in(tmp_path):
@@ -293,6 +296,8 @@ def test_what_are_no_tasks():
     tasks, others = new_tasks(), new_tasks()
     with pytest.raises(InputError, match="frozen must name tasks: topic, .* Received: names"):
         MultiTaskModel(tasks, frozen=["topic", "names"])
+    with pytest.raises(InputError, match="must train the backbone, and all are frozen"):
+        MultiTaskModel(tasks, frozen=[*tasks])
     with pytest.raises(InputError, match="at least one task"):
         MultiTaskModel({})
     with pytest.raises(InputError, match="'b' has a backbone of its own"):

@@ -260,8 +260,14 @@ class TestFolders:
         new_model(kind="multi_label").save_pretrained(tmp_path / "m")
         number = TextClassifier.from_pretrained(tmp_path / "m", kind="regression", new_head=True)
         number.save_pretrained(tmp_path / "n")
-        again = TextClassifier.from_pretrained(tmp_path / "n")
-        assert (again.kind, again.thresholds) == ("regression", ())
+        for again in (
+            TextClassifier.from_pretrained(tmp_path / "n"),
+            TextClassifier.from_config(number.get_config()),
+        ):
+            assert (again.kind, again.thresholds) == ("regression", ())
+        TextEmbedder(number.backbone).save_pretrained(tmp_path / "e")
+        config = json.loads((tmp_path / "e" / "config.json").read_text())
+        assert not {"id2label", "problem_type", "tfllm_thresholds"} & set(config)
 
     def test_another_heads_labels_are_refused(self, model, tmp_path):
         model.save_pretrained(tmp_path / "m")

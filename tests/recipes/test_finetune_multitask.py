@@ -195,6 +195,10 @@ def test_what_a_list_of_tasks_gets_wrong_is_one_line(recipe, files):
     done = recipe("finetune_multitask", "--tasks", "tasks.toml")
     assert done.code == 2 and len(done.err.splitlines()) == 1 and {*files.rglob("*")} == before
     assert "error: tasks.toml:5 has the unknown key 'cfr'. Did you mean 'crf'?" in done.err
+    frozen = TASKS.replace("kind =", "freeze_backbone = true\nkind =")
+    (files / "tasks.toml").write_text(frozen)
+    done = recipe("finetune_multitask", "--tasks", "tasks.toml")
+    assert done.code == 2 and "--tasks lists none but tasks with freeze_backbone" in done.err
     (files / "tasks.toml").write_text(TASKS)
     done = recipe("finetune_multitask", "--tasks", "tasks.toml", "--best_metric", "names/accuracy")
     assert done.code == 2 and "--best_metric must be one of mean, loss, names/f1, " in done.err

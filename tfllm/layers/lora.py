@@ -38,6 +38,7 @@ class LoRA(keras.layers.Layer):
         alpha: float,
         dropout: float = 0.0,
         seed: tuple[int, int] = (0, 0),
+        shared: bool = False,
     ) -> None:
         """Wrap a projection, and freeze it.
 
@@ -48,6 +49,7 @@ class LoRA(keras.layers.Layer):
             alpha: α; the change is scaled by α/r.
             dropout: share of the inputs of A, not of the projection, that is zeroed in training.
             seed: decides A's initial values, another pair for each layer.
+            shared: whether others use the projection as well, so that no change may be folded in.
         """
         super().__init__(name=base.name, dtype=base.dtype_policy)
         self.base = base
@@ -56,6 +58,7 @@ class LoRA(keras.layers.Layer):
         self.alpha = alpha
         self.scale = alpha / rank
         self.dropout = dropout
+        self.shared = shared
         inputs, outputs = self.base_kernel.shape
         bound = 1.0 / np.sqrt(inputs)
 

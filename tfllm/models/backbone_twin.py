@@ -31,11 +31,8 @@ def twin_of(backbone: TFPreTrainedModel) -> TFPreTrainedModel:
     Raises:
         InputError: if the family is another.
     """
-    theirs = projections(backbone)
     twin = create_backbone(backbone.config)
-    _share(twin, backbone, _holders(backbone, theirs))
-    for ours, other in zip(projections(twin), theirs, strict=True):
-        ours.replace(other.layer)
+    _share(twin, backbone, _holders(backbone, projections(backbone)))
     return twin
 
 

@@ -124,6 +124,8 @@ def check_adapters(model: keras.Model, *, rank: int, alpha: float, dropout: floa
         )
     if adapters_of(model):
         raise InputError("the model has adapters already. Merge them with merge_lora first")
+    if getattr(model, "adapted_by_task", False):
+        raise InputError("the model's tasks have adapters already")
 
 
 def add_adapters(
@@ -134,11 +136,19 @@ def add_adapters(
     dropout: float,
     seed: int,
     first: int = 0,
+    shared: bool = False,
 ) -> None:
     """Put a new adapter around each projection; the i-th begins with the numbers of `first + i`."""
     for i, projection in enumerate(chosen, first):
         projection.replace(
-            LoRA(projection.layer, rank=rank, alpha=alpha, dropout=dropout, seed=(seed, i))
+            LoRA(
+                projection.layer,
+                rank=rank,
+                alpha=alpha,
+                dropout=dropout,
+                seed=(seed, i),
+                shared=shared,
+            )
         )
 
 
@@ -161,11 +171,16 @@ def merge_lora(model: keras.Model) -> int:
         The number of adapters merged.
 
     Raises:
-        InputError: if there are none.
+        InputError: if there are none, or other tasks read the same matrices.
     """
     found = adapters_of(model)
     if not found:
         raise InputError("the model has no adapters to merge. Put some on it with apply_lora")
+    if any(layer.shared for _, layer in found):
+        raise InputError(
+            "adapters of one of several tasks can't be merged: the others read the same matrices. "
+            "save_pretrained folds them into what it writes"
+        )
     for projection, layer in found:
         projection.replace(layer.merge())
     model.trainable = True
@@ -269,4 +284,5 @@ def _thaw_own_weights(layer: keras.layers.Layer) -> None:
 
 def _forget_graphs(model: keras.Model) -> None:
     """Have Keras trace its steps again: the old graphs know nothing of the change."""
-    model.train_function = model.test_function = model.predict_function = None
+    for each in (model, *getattr(model, "tasks", {}).values()):
+        each.train_function = each.test_function = each.predict_function = None

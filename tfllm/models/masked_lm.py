@@ -24,6 +24,7 @@ from tfllm.models.backbones import (
     pretrained_tensors,
     save_folder,
     traits,
+    without_head,
 )
 from tfllm.models.backbones.families import family_of
 from tfllm.models.backbones.reading import read_tensors
@@ -135,7 +136,7 @@ class MaskedLM(SummedLossModel):
 
     def get_config(self) -> dict[str, Any]:
         """Return the configuration, which `from_config` takes."""
-        return self.config.to_dict() | {_OWN_KEY: dict(self.objectives)}
+        return without_head(self.config.to_dict()) | {_OWN_KEY: dict(self.objectives)}
 
     @classmethod
     def from_pretrained(

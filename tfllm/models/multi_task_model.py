@@ -22,10 +22,10 @@ Sums = tuple[tf.Tensor, tf.Tensor]
 class MultiTaskModel(SummedLossModel):
     """Trains the heads of several tasks together with the one backbone that they share.
 
-    A batch goes through the backbone once; then each task adds the loss of its own rows, and a
-    task that has none in a batch costs nothing. Each task stays a model by itself: it predicts, is
-    measured, exported and saved like any other of its class. `apply_lora_by_task` gives each
-    adapters of its own on the one backbone.
+    A batch goes through the backbone once (once more for frozen tasks, and for each that has
+    adapters of its own, see `apply_lora_by_task`); then each task adds the loss of its own rows. A
+    task that has none in a batch costs nothing. Each stays a model by itself: it predicts, is
+    measured, exported and saved like any other of its class.
 
     Features are those of `TaskModel`. Targets and weights are dictionaries by task; rows of other
     tasks have weight 0.
@@ -53,12 +53,14 @@ class MultiTaskModel(SummedLossModel):
 
         Args:
             tasks: name → model; all of them made of the same backbone, the object itself.
-            frozen: tasks that train their heads alone: the blocks learn from the others.
+            frozen: tasks whose gradients stop above the blocks, not all: they train their heads
+                (and the pooler of BERT, which classifiers share), and the blocks learn from the
+                others.
             seed: decides dropout, together with the optimizer's step.
             name: of the Keras model.
 
         Raises:
-            InputError: if there are no tasks, or they do not share their backbone.
+            InputError: if there are no tasks, they do not share their backbone, or all are frozen.
         """
         super().__init__(seed=seed, name=name)
         if not tasks:
@@ -80,7 +82,10 @@ class MultiTaskModel(SummedLossModel):
                 f"frozen must name tasks: {', '.join(self.tasks)}. Received: {unknown}"
             )
         if self.frozen == set(self.tasks):
-            self.backbone.trainable = False
+            raise InputError(
+                "one task at least must train the backbone, and all are frozen. To train heads "
+                "alone, freeze the backbone with freeze_below"
+            )
         self.built = True
 
     @property
@@ -90,14 +95,15 @@ class MultiTaskModel(SummedLossModel):
 
     def call(self, features: Any, training: bool = False) -> dict[str, tf.Tensor]:
         """Return every task's logits for the same rows, by name."""
-        hidden = hidden_states(self.backbone, features, training=training)
-
-        def logits_of(task: TaskModel) -> tf.Tensor:
-            if task.backbone is not self.backbone:
-                return task.forward(features, training=training)
-            return task.logits_of(hidden, features, training=training, dropout_seed=None)
-
-        return {name: logits_of(task) for name, task in self.tasks.items()}
+        found = {}
+        for names in self._alike():
+            backbone = self.tasks[names[0]].backbone
+            hidden = hidden_states(backbone, features, training=training)
+            for name in names:
+                found[name] = self.tasks[name].logits_of(
+                    hidden, features, training=training, dropout_seed=None
+                )
+        return {name: found[name] for name in self.tasks}
 
     def loss_sum_and_weight(
         self,
@@ -110,43 +116,36 @@ class MultiTaskModel(SummedLossModel):
     ) -> tuple[tf.Tensor, tf.Tensor]:
         """Sum the losses of all tasks, and their weights; see `SummedLossModel`."""
 
-        def states_of(task: TaskModel) -> tf.Tensor:
-            return hidden_states(
-                task.backbone, features, training=training, dropout_seed=dropout_seed
-            )
-
         def sums_of(name: str, hidden: tf.Tensor) -> Sums:
             task = self.tasks[name]
             logits = task.logits_of(hidden, features, training=training, dropout_seed=dropout_seed)
             return task.loss_of(logits, features, targets[name], weights[name])
 
-        def apart(name: str) -> Sums:
-            hidden = states_of(self.tasks[name])
-            return sums_of(name, tf.stop_gradient(hidden) if name in self.frozen else hidden)
+        def sums_of_all(names: list[str]) -> Sums:
+            backbone = self.tasks[names[0]].backbone
+            hidden = hidden_states(backbone, features, training=training, dropout_seed=dropout_seed)
+            if names[0] in self.frozen:
+                hidden = tf.stop_gradient(hidden)
+            return _added(
+                [_if_any([weights[n]], functools.partial(sums_of, n, hidden)) for n in names]
+            )
 
-        def together() -> Sums:
-            hidden = states_of(self.tasks[sharing[0]])
-            sums = [
-                _if_any([weights[name]], functools.partial(sums_of, name, hidden))
-                for name in sharing
+        groups = self._alike()
+        if len(groups) == 1:
+            return sums_of_all(groups[0])
+        return _added(
+            [
+                _if_any([weights[n] for n in names], functools.partial(sums_of_all, names))
+                for names in groups
             ]
-            return _added(sums)
+        )
 
-        sharing = [name for name in self.tasks if not self._is_apart(name)]
-        if len(sharing) == len(self.tasks):
-            return together()
-        sums = [
-            _if_any([weights[name]], functools.partial(apart, name))
-            for name in self.tasks
-            if name not in sharing
-        ]
-        if sharing:
-            sums.append(_if_any([weights[name] for name in sharing], together))
-        return _added(sums)
-
-    def _is_apart(self, name: str) -> bool:
-        """Whether a task's forward pass is not the one of all: adapters, or no gradient."""
-        return name in self.frozen or self.tasks[name].backbone is not self.backbone
+    def _alike(self) -> list[list[str]]:
+        """Group the tasks that can share a forward pass: one backbone, and a gradient or none."""
+        groups: dict[tuple[int, bool], list[str]] = {}
+        for name, task in self.tasks.items():
+            groups.setdefault((id(task.backbone), name in self.frozen), []).append(name)
+        return list(groups.values())
 
     def _padding(self, features: Any, weights: Any) -> tf.Tensor:
         """Share of positions that are padding; weights of other tasks' rows are 0 and are none."""

@@ -17,6 +17,7 @@ from tfllm.models.backbones import (
     load_backbone,
     load_heads,
     save_folder,
+    without_head,
 )
 from tfllm.models.context_reader import ContextReader
 from tfllm.models.task_model import TaskModel
@@ -112,7 +113,7 @@ class QuestionAnswerer(TaskModel):
 
     def get_config(self) -> dict[str, Any]:
         """Return the configuration, which `from_config` takes."""
-        return self.config.to_dict() | {_THRESHOLD: self.no_answer_threshold}
+        return without_head(self.config.to_dict()) | {_THRESHOLD: self.no_answer_threshold}
 
     @classmethod
     def from_pretrained(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from tfllm.errors import InputError
 from tfllm.models.backbone_twin import twin_of
 from tfllm.models.lora import add_adapters, check_adapters, freeze_but, head_of
 from tfllm.models.multi_task_model import MultiTaskModel
@@ -26,10 +25,10 @@ def apply_lora_by_task(
 ) -> TrainableShare:
     """Freeze the backbone and give each task adapters of its own; they and the heads train.
 
-    So no task can spoil another, and another task can be added later. In memory and in a bundle
-    the backbone's weights are there once. A task that is `frozen` gets no adapters. Each task's
-    model is one with adapters like any other: `save_adapters` takes it, and its `save_pretrained`
-    folds them in. They can't be merged in place, because other tasks read the same matrices.
+    So no task's gradient reaches what another uses. In memory and in a bundle the backbone's
+    weights are there once. A task that is `frozen` gets no adapters. Each task's model is one with
+    adapters like any other: `save_adapters` takes it, and its `save_pretrained` folds them in. They
+    can't be merged in place, because other tasks read the same matrices.
 
     Args:
         model: not compiled yet; see `apply_lora` for when to do it.
@@ -54,10 +53,6 @@ def apply_lora_by_task(
     """
     chosen = projections(model) if targets is None else matching(model, targets)
     check_adapters(model, rank=rank, alpha=alpha, dropout=dropout)
-    if model.adapted_by_task:
-        raise InputError("the tasks have adapters already")
-    if model.frozen == set(model.tasks):
-        raise InputError("every task is frozen, and none would get adapters. Leave one trainable")
     kept = {id(head_of(model, name)) for name in heads}
     paths = {projection.path for projection in chosen}
     for number, (name, task) in enumerate(model.tasks.items()):
@@ -71,6 +66,7 @@ def apply_lora_by_task(
             dropout=dropout,
             seed=seed,
             first=number * len(chosen),
+            shared=True,
         )
     freeze_but(model, kept)
     return trainable_share(model)

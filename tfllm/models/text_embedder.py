@@ -10,7 +10,7 @@ import tensorflow as tf
 from transformers import AutoConfig, PretrainedConfig, TFPreTrainedModel
 
 from tfllm.layers.pooling import Pooling, check_pooling, pool
-from tfllm.models.backbones import create_backbone, load_backbone, save_folder, traits
+from tfllm.models.backbones import create_backbone, load_backbone, save_folder, traits, without_head
 from tfllm.models.sentence_transformers_files import read_modules, write_modules
 from tfllm.models.task_model import TaskModel
 from tfllm.models.text_features import TextFeatures, token_probes
@@ -96,7 +96,7 @@ class TextEmbedder(TaskModel):
     def get_config(self) -> dict[str, Any]:
         """Return the configuration, which `from_config` takes."""
         own = dict(zip(_OWN_KEYS, (self.pooling, self.normalise), strict=True))
-        return self.config.to_dict() | own
+        return without_head(self.config.to_dict()) | own
 
     @classmethod
     def from_pretrained(

@@ -21,6 +21,7 @@ from tfllm.models.backbones import (
     load_backbone,
     load_heads,
     save_folder,
+    without_head,
 )
 from tfllm.models.entities import find_entities
 from tfllm.models.labels import check_names, check_same_labels, labels_of, listed
@@ -146,7 +147,7 @@ class TokenClassifier(TaskModel):
 
     def get_config(self) -> dict[str, Any]:
         """Return the configuration, which `from_config` takes."""
-        return self.config.to_dict() | self._task_config()
+        return without_head(self.config.to_dict()) | self._task_config()
 
     @classmethod
     def from_pretrained(

@@ -81,9 +81,11 @@ def test_pairs_make_their_corpus(tmp_path):
     parts = read_retrieval([train], [test], [test])
     texts = [row["text"] for row in parts.documents]
     assert texts == ["Dogs bark.", "Cats purr.", "Rain.", "Foxes bark."]
-    assert parts.train.queries == {"1": "who barks?", "2": "who purrs?"}
-    assert parts.train.scores == {"1": {"1": 1, "4": 1}, "2": {"2": 1}}
-    assert parts.validation.scores == {"1": {"3": 1}} and parts.test == parts.validation
+    # A document with its query's id would not count.
+    assert not {*parts.place_of} & {*parts.train.queries, *parts.validation.queries}
+    assert parts.train.queries == {"q1": "who barks?", "q2": "who purrs?"}
+    assert parts.train.scores == {"q1": {"1": 1, "4": 1}, "q2": {"2": 1}}
+    assert parts.validation.scores == {"q1": {"3": 1}} and parts.test == parts.validation
     pairs = parts.train.pairs(parts.place_of)
     # A text that answers the query is no negative, whoever named it as one.
     assert pairs.negatives.tolist() == [[1, 2], [-1, -1]]

@@ -185,7 +185,8 @@ def _of_pairs(
         judged, ids = Judged(), dict[str, str]()
         for pair in reader:
             query = pair["query"]
-            name = ids.setdefault(query, str(1 + len(ids)))
+            # No document's id: a document with the id of its query would count as the query itself.
+            name = ids.setdefault(query, f"q{1 + len(ids)}")
             judged.add(name, query, id_of(pair["document"]), 1)
             if pair["negatives"]:
                 chosen = judged.negatives.setdefault(name, [])

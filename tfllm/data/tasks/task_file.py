@@ -114,7 +114,7 @@ def read_task_file(path: str | Path) -> tuple[TaskSpec, ...]:
     validation = "sst2/dev.tsv"
     text = "sentence"
     weight = 2                     # of its steps, with --mixing weights
-    freeze_backbone = true         # trains its head alone
+    freeze_backbone = true         # the blocks learn from other tasks
     ```
 
     Which keys a kind has besides `name`, `kind`, `train`, `validation`, `test`, `weight` and

@@ -29,7 +29,8 @@ class TaskSpec(ABC):
         validation: the same; none: training examples are split by a hash.
         test: the same; may be none.
         weight: its share of the steps, where tasks are mixed by weights.
-        freeze_backbone: whether it trains its head alone, and the blocks learn from other tasks.
+        freeze_backbone: whether it trains what is above the blocks alone, and they learn from
+            other tasks.
         where: file and line that list it, for messages.
     """
 

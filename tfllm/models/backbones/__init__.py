@@ -24,7 +24,7 @@ from tfllm.models.backbones.forward import (
     word_embeddings,
 )
 from tfllm.models.backbones.loading import load_backbone, load_config, load_heads
-from tfllm.models.backbones.saving import save_folder
+from tfllm.models.backbones.saving import save_folder, without_head
 from tfllm.models.backbones.weights import pretrained_tensors
 
 __all__ = [
@@ -41,5 +41,6 @@ __all__ = [
     "pretrained_tensors",
     "save_folder",
     "traits",
+    "without_head",
     "word_embeddings",
 ]

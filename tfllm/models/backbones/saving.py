@@ -14,8 +14,9 @@ from tfllm.models import checkpoint_files
 from tfllm.models.backbones.families import family_of
 from tfllm.models.backbones.weights import pretrained_tensors
 
-__all__ = ["save_folder"]
+__all__ = ["save_folder", "without_head"]
 
+_OF_HEADS = {"id2label", "label2id", "num_labels", "problem_type"}
 # Classes that `AutoModelFor…` picks under another name than family + task.
 _OTHER_CLASSES = {"XLNetForQuestionAnswering": "XLNetForQuestionAnsweringSimple"}
 
@@ -47,11 +48,18 @@ def save_folder(
     """
     stem = family_of(backbone).model.removeprefix("TF").removesuffix("Model")
     name = f"{stem}For{task}" if task else f"{stem}Model"
-    # What a head of the folder that the backbone came from says of itself is not said of this one.
-    own = {k: v for k, v in backbone.config.to_diff_dict().items() if not k.startswith("tfllm_")}
-    config = own | {
+    config = without_head(backbone.config.to_diff_dict()) | {
         "architectures": [_OTHER_CLASSES.get(name, name)],
         **(settings or {}),
     }
     weights = pretrained_tensors(backbone, heads)
     checkpoint_files.write_folder(folder, config, weights, tokenizer, overwrite=overwrite)
+
+
+def without_head(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Leave out what a configuration says of a head: that of the folder it came from, say."""
+    return {
+        name: value
+        for name, value in config.items()
+        if name not in _OF_HEADS and not name.startswith("tfllm_")
+    }
