@@ -41,7 +41,7 @@ from typing import Any
 ROOT = Path(__file__).parents[2]
 WIDTH, BLOCK, FOUND = 384, 65_536, 10
 PARTS = ("search", "rerank", "read")
-WEIGHTS = {"retriever": (0, 2, 5, 10, 15, 20, 30, 40), "BM25": (0, 0.05, 0.1, 0.2, 0.3, 0.5, 1)}
+WEIGHTS = {"retriever": (0, 10, 20, 30, 40, 60, 80, 120), "BM25": (0, 0.1, 0.2, 0.5, 1, 2, 3, 5)}
 # What `weights` takes: of the trial, and the recipe's of the reader.
 SIZES = {
     "paragraphs": 2000,

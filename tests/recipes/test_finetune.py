@@ -119,7 +119,9 @@ def test_numbers_and_several_labels(recipe, tmp_path):
     assert saved.labels == ("x", "y") and len(saved.thresholds) == 2
 
 
-def test_tagged_words_in_bundle_out(recipe, tmp_path):
+@pytest.fixture
+def tagged(tmp_path) -> list:
+    """Sentences with names, as flags of the recipe."""
     people, places = ["Ann", "Bob Ray", "Cy"], ["Oslo", "New York", "Rome"]
     rng = np.random.default_rng(0)
     sentences = []
@@ -130,8 +132,11 @@ def test_tagged_words_in_bundle_out(recipe, tmp_path):
         sentences.append([*tag("PER", who), words[0], *tag("LOC", where)])
     text = "\n\n".join("\n".join(f"{w} X {t}" for w, t in s) for s in sentences) + "\n"
     (tmp_path / "train.txt").write_text(text)
-    flags = ["--train", "train.txt", *TINY, "--crf", "--overlap", 8]
-    done = recipe("finetune_token_classifier", *flags, "--max_steps", 30, "--learning_rate", 0.01)
+    return ["--train", "train.txt", *TINY, "--crf", "--overlap", 8]
+
+
+def test_tagged_words_in_bundle_out(recipe, tmp_path, tagged):
+    done = recipe("finetune_token_classifier", *tagged, "--max_steps", 30, "--learning_rate", 0.01)
     metrics = done.record["metrics"]
     assert metrics["f1"] > 0.9 and metrics["illegal_sequences"] == 0
     run_dir = tmp_path / "runs" / "finetune_token_classifier"
@@ -145,10 +150,11 @@ def test_tagged_words_in_bundle_out(recipe, tmp_path):
     assert [e["entity"] for e in first["entities"]] == ["Ann", "New York"]
     assert second["entities"] == []
 
-    # Parts of speech: whatever the tags are.
-    done = recipe(
-        "finetune_token_classifier", *flags, "--scheme", "none", "--max_steps", 3, "--tag_column", 2
-    )
+
+@pytest.mark.slow
+def test_parts_of_speech_are_whatever_the_tags_are(recipe, tagged):
+    flags = ["--scheme", "none", "--max_steps", 3, "--tag_column", 2]
+    done = recipe("finetune_token_classifier", *tagged, *flags)
     assert {"accuracy", "sentence_accuracy"} <= set(done.record["metrics"])
 
 

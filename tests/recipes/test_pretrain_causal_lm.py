@@ -115,6 +115,7 @@ def test_text_in_bundle_out(recipe, tmp_path):
     assert in_memory["text"].numpy().tolist() == in_bundle
 
 
+@pytest.mark.slow
 def test_going_on_from_a_pretrained_folder(recipe, tmp_path, nano_gpt2):
     train = write_corpus(tmp_path / "a.txt", 1)
     flags = ["--train", train, "--pretrained", nano_gpt2, "--sequence_length", 16]
@@ -220,6 +221,7 @@ def test_a_full_disk_at_export_is_said_and_the_same_command_ends_the_run(recipe,
         subprocess.run(["umount", str(tmp_path / "disk")], check=True)
 
 
+@pytest.mark.slow  # that of finetune_text_classifier.py is tried by default
 def test_a_dry_run_leaves_nothing(recipe, tmp_path):
     write_corpus(tmp_path / "a.txt", 1)
     done = recipe(NAME, "--train", "a.txt", *SMALL, "--dry_run")
