@@ -64,11 +64,11 @@ class Config:
     """Documents that are read for a question."""
     reranked: int = 20
     """Documents that --reranker looks at."""
-    retrieval_weight: float = 10.0
+    retrieval_weight: float = 40.0
     """How much a document's dot product with the question counts beside the reading."""
     reranker_weight: float = 1.0
     """How much the re-ranker's score counts beside the reading."""
-    bm25_weight: float = 0.2
+    bm25_weight: float = 2.0
     """How much BM25's score counts beside the reading, for --measure."""
     document_id: str = "_id"
     """Field of a document's id."""
