@@ -81,13 +81,18 @@ def test_labelled_texts_in_bundle_out(recipe, tmp_path):
         np.testing.assert_allclose(answer["scores"], wanted, atol=1e-5)
     again = recipe("predict", "--model", run_dir, "--texts", "texts.txt", "--output", "a.jsonl")
     assert again.code == 2 and "a.jsonl exists already" in again.err
+    assert TextClassifier.from_pretrained(run_dir / "model").labels == ("0", "1")
+
+
+@pytest.mark.slow
+def test_an_explanation_and_adapters_on_what_was_saved(recipe, tmp_path):
+    files = ["--train", write_rows(tmp_path / "train.tsv", reviews(1))]
+    assert recipe("finetune_text_classifier", *files, *TINY, "--max_steps", 4).code == 0
+    run_dir = tmp_path / "runs" / "finetune_text_classifier"
+    (tmp_path / "texts.txt").write_text("a good film\n")
     explained = recipe("predict", "--model", run_dir, "--texts", "texts.txt", "--explain")
     shares = json.loads(explained.out.splitlines()[0])["tokens"]
     assert shares[0][0] == "[CLS]" and all(np.isfinite(share) for _, share in shares)
-
-    # What was saved is loaded again as a backbone, by another recipe.
-    model = TextClassifier.from_pretrained(run_dir / "model")
-    assert model.labels == ("0", "1")
     dry = recipe(
         "finetune_text_classifier", *files, *TINY[-4:], "--pretrained", run_dir / "model",
         "--lora_rank", 2, "--lora_dropout", 0.1, "--dry_run",

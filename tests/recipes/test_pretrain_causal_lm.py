@@ -177,6 +177,7 @@ def nano_gpt2(tmp_path) -> Path:
     return tmp_path / "nano"
 
 
+@pytest.mark.slow  # tests/training/test_loop.py tries signals by default
 def test_sigterm_saves_and_the_same_command_goes_on(recipe, tmp_path):
     write_corpus(tmp_path / "a.txt", 1)
     flags = ["--train", "a.txt", *SMALL, "--epochs", 3000, "--max_steps", 400, "--run_dir", "r"]
@@ -221,7 +222,6 @@ def test_a_full_disk_at_export_is_said_and_the_same_command_ends_the_run(recipe,
         subprocess.run(["umount", str(tmp_path / "disk")], check=True)
 
 
-@pytest.mark.slow  # that of finetune_text_classifier.py is tried by default
 def test_a_dry_run_leaves_nothing(recipe, tmp_path):
     write_corpus(tmp_path / "a.txt", 1)
     done = recipe(NAME, "--train", "a.txt", *SMALL, "--dry_run")
