@@ -98,6 +98,18 @@ def test_a_killed_process_leaves_what_can_go_on(tmp_path):
     assert path.read_bytes() == (tmp_path / "whole.npy").read_bytes()
 
 
+def test_two_do_not_write_at_once(tmp_path):
+    path = tmp_path / "v.npy"
+
+    def of(first):
+        with pytest.raises(InputError, match="another process is writing the vectors in"):
+            write(path, [], identity="b")
+        yield from batches([])(first)
+
+    write_vectors(path, of, rows=ROWS, width=WIDTH, identity="a")
+    np.testing.assert_array_equal(write(path, [])[:, 0], np.arange(ROWS))
+
+
 def test_what_is_whole_is_opened_and_nothing_is_overwritten(tmp_path):
     path, seen = tmp_path / "v.npy", []
     write(path, seen)

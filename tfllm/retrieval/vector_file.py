@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import json
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -40,25 +42,31 @@ def write_vectors(
         the vectors, memory-mapped.
 
     Raises:
-        InputError: if the file holds something else, or can't be written.
+        InputError: if the file holds something else, can't be written, or is being written by
+            another process.
     """
     path = Path(path)
+    if not path.exists():
+        with _alone(path.parent):
+            if not path.exists():  # whoever wrote it a moment ago
+                _write(path, batches, (rows, width), identity)
+                return np.load(path, mmap_mode="r")
+    if _steps_done(path.with_suffix(".json"), identity):
+        return _opened(path)
+    raise InputError(
+        f"{path} holds the vectors of another corpus or model, and nothing is overwritten. "
+        "Give another folder, or remove it"
+    )
+
+
+def _write(path: Path, batches: Batches, shape: tuple[int, int], identity: str) -> None:
     hidden, note = path.with_name(f".{path.name}.part"), path.with_suffix(".json")
-    step = _steps_done(note, identity)
-    if path.exists():
-        if step:
-            return _opened(path)
-        raise InputError(
-            f"{path} holds the vectors of another corpus or model, and nothing is overwritten. "
-            "Give another folder, or remove it"
-        )
     try:
-        step = step if hidden.is_file() else 0
+        step = _steps_done(note, identity) if hidden.is_file() else 0
         if not step:
             # It would count what is begun here as what others had done.
             note.unlink(missing_ok=True)
-        shape, mode = (rows, width), "r+" if step else "w+"
-        vectors = np.lib.format.open_memmap(hidden, mode, np.float32, shape)
+        vectors = np.lib.format.open_memmap(hidden, "r+" if step else "w+", np.float32, shape)
         for places, found in batches(step):
             vectors[places] = found
             step += 1
@@ -71,7 +79,24 @@ def write_vectors(
         hidden.rename(path)
     except OSError as error:
         raise InputError(f"{path} can't be written: {error.strerror or error}") from error
-    return np.load(path, mmap_mode="r")
+
+
+@contextlib.contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Keep other processes from writing here; the kernel lets go of it when this one ends."""
+    try:
+        descriptor = os.open(folder, os.O_RDONLY)
+    except OSError as error:
+        raise InputError(f"{folder} can't be written: {error.strerror or error}") from error
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    except BlockingIOError:
+        raise InputError(
+            f"another process is writing the vectors in {folder}. Wait, or give another folder"
+        ) from None
+    finally:
+        os.close(descriptor)
 
 
 def _opened(path: Path) -> np.ndarray:
