@@ -350,6 +350,7 @@ class TestServed:
         np.testing.assert_array_equal(found["token_type_ids"], wanted["token_type_ids"])
         np.testing.assert_allclose(scores, tf.nn.softmax(model(wanted)), atol=1e-5)
 
+    @pytest.mark.slow
     def test_multi_label_in_windows(self, tokenizer, tmp_path):
         model = new_model(kind="multi_label", thresholds=[0.2, 0.5, 0.9])
         preprocess = Preprocessor(tokenizer, sequence_length=10)

@@ -87,6 +87,7 @@ def test_two_workers_equal_one_process(undisturbed, tmp_path):
         np.testing.assert_allclose(undisturbed["plain"][name], value, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_worker_killed_in_the_middle_changes_nothing(undisturbed, launch):
     """AdamW, with dropout: bit for bit."""
     done, values = launch("--networks", "dropout", "--fail", "kill")
