@@ -183,14 +183,14 @@ def main(config: Config) -> None:
         return [dict(zip(found, row, strict=True)) for row in zip(*found.values(), strict=True)]
 
     if config.question is not None:
-        print(shown(ask([config.question])[0]))
+        print(shown(config, ask([config.question])[0]))
     elif config.questions is not None:
         answer_lines(config, ask)
     elif measured:
         for line in measurement(config, answerer, documents, measured):
             print(line)
     elif config.export_name is None:
-        converse(ask)
+        converse(config, ask)
 
     # 6. Export
     if config.export_name is not None:
@@ -204,8 +204,9 @@ def main(config: Config) -> None:
             card=export.Card("answers from a corpus"),
             storage=config.storage,
         )
-        print(f"\nThe bundle {bundle} answers questions. Serve it:", file=sys.stderr)
-        print(f"\n    {serving.docker_run_line(bundle)}\n", file=sys.stderr)
+        asked = measured[0]["question"] if measured else config.question or "Who was the first?"
+        print(f"\nThe bundle {bundle} answers questions.", file=sys.stderr)
+        print(f"\n{serving.serve_commands_text(bundle, asked)}\n", file=sys.stderr)
 
 
 def check_head(flag: str, name: str, head: str, architectures: Sequence[str] | None = None) -> None:
@@ -280,7 +281,7 @@ def pair_ranker(config: Config) -> models.PairRanker | None:
     )
 
 
-def shown(answer: dict[str, Any], around: int = 200) -> str:
+def shown(config: Config, answer: dict[str, Any], around: int = 200) -> str:
     """Write an answer for a person, marked in the passage that it stands in."""
     passage, start, end = answer["passage"], answer["start"], answer["end"]
     before, marked, after = (
@@ -289,14 +290,17 @@ def shown(answer: dict[str, Any], around: int = 200) -> str:
     )
     before = before if len(before) <= around else f"…{before[-around:]}"
     after = after if len(after) <= around else f"{after[:around]}…"
-    scores = [name for name in answer if name.endswith("_score")]
-    parts = ", ".join(
-        f"{name.removesuffix('_score')} {answer[name]:.2f}" for name in sorted(scores)
+    weights = {"retrieval": config.retrieval_weight, "reranker": config.reranker_weight}
+    scores = {name.removesuffix("_score"): answer[name] for name in sorted(answer)}
+    parts = f"reading {scores['reading']:.2f}" + "".join(
+        f" + {weight:g} · {name} {scores[name]:.2f}"
+        for name, weight in weights.items()
+        if name in scores
     )
     return (
         f"{answer['answer'].decode() or '(no answer)'}\n"
         f"  document  {answer['document'].decode()}\n"
-        f"  score     {answer['score']:.2f}: {parts}\n"
+        f"  score     {answer['score']:.2f} = {parts}\n"
         f"  passage   {before}[{marked}]{after}"
     )
 
@@ -330,7 +334,7 @@ def plain(value: Any) -> Any:
     return value.decode(errors="replace") if isinstance(value, bytes) else value.item()
 
 
-def converse(ask: Ask) -> None:
+def converse(config: Config, ask: Ask) -> None:
     """Answer what a person types, until Ctrl-D."""
     with contextlib.suppress(ImportError):
         import readline  # noqa: F401 - lets the arrow keys work
@@ -342,7 +346,7 @@ def converse(ask: Ask) -> None:
             print()
             return
         if typed.strip():
-            print(shown(ask([typed])[0]), end="\n\n")
+            print(shown(config, ask([typed])[0]), end="\n\n")
 
 
 def measurement(

@@ -89,6 +89,8 @@ def main(config: Config) -> None:
     )
     judged = judgements(config)
     count = sum(1 for _ in documents)  # refuses what can't be read, before the work
+    fits = config.export_name is None or config.k <= count
+    cli.require(fits, "k", config.k, f"must be at most {count}, the documents of the corpus")
     print(f"{count:,} documents. Starting TensorFlow …")
     if config.faiss is not None:
         retrieval.FaissIndex.build(np.zeros([1, 1]))  # refuses where its library is missing
@@ -143,8 +145,14 @@ def main(config: Config) -> None:
             card=export.Card("search in a corpus"),
             storage=config.storage,
         )
-        print(f"\nThe bundle {bundle} finds documents. Serve it:")
-        print(f"\n    {serving.docker_run_line(bundle)}\n")
+        print(f"\nThe bundle {bundle} finds documents.")
+        print(f"\n{serving.serve_commands_text(bundle, documents_title(documents))}\n")
+
+
+def documents_title(documents: readers.Reader) -> str:
+    """Give a query that the first document answers: its title, or how it begins."""
+    first = next(iter(documents))
+    return first["title"] or " ".join(first["text"].split()[:8])
 
 
 def judgements(config: Config) -> data.Judged | None:

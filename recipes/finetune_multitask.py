@@ -88,6 +88,8 @@ def main(config: Config, run: cli.Run) -> None:
     specs = tasks.read_task_file(config.tasks) if config.tasks else tasks.showcase_tasks()
     rule = "lists none but tasks with freeze_backbone. See --freeze_layers"
     cli.require(not all(spec.freeze_backbone for spec in specs), "tasks", config.tasks, rule)
+    if config.mixing != "weights" and any(spec.weight != 1 for spec in specs):
+        run.say("The tasks' weights count with --mixing weights alone.")
     todo = {spec.name: KINDS[type(spec)](spec, config) for spec in specs}
     known = ["mean", "loss", *(f"{n}/{m}" for n, task in todo.items() for m in task.metrics)]
     rule = f"must be one of {', '.join(known)}"
@@ -120,8 +122,8 @@ def main(config: Config, run: cli.Run) -> None:
     for (name, rows), steps in zip(train.items(), batches.plan.counts, strict=True):
         counts = rows.store.manifest.counts
         run.metrics |= {f"train_{name}/{what}": count for what, count in counts.items()}
-        what = todo[name].described
-        run.say(f"{name}: {what}, {len(rows.store):,} rows, {steps:,} steps an epoch.")
+        size = f"{len(rows.store):,} rows, {steps:,} steps an epoch"
+        run.say(f"{name}: {todo[name].described}, {size}.")
     total_steps = config.total_steps(batches.steps_per_epoch)
     optimization.compile_model(
         model,
@@ -225,7 +227,8 @@ class Task(ABC):
     def described(self) -> str:
         """Say what it is: the kind, and the labels."""
         labels = f" ({', '.join(label[:40] for label in self.labels[:20])})" if self.labels else ""
-        return f"{self.spec.kind}{labels}"
+        frozen = ", its head alone" if self.spec.freeze_backbone else ""
+        return f"{self.spec.kind}{labels}{frozen}"
 
     def rows(
         self, examples: readers.Reader, tokenizer: data.FastTokenizer, seed: int | None = None

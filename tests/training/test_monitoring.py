@@ -80,6 +80,21 @@ def test_a_loss_that_jumps_is_named(model, tmp_path, capsys):
     assert guard.jumps == 1
 
 
+def test_losses_of_several_tasks_are_compared_and_drawn_apart(model, tmp_path, capsys):
+    # Every third step is of a task whose losses are far higher, and none of them has jumped.
+    batches = batches_with(bad=set(), hard=set(range(0, 90, 3)))
+    guard = StepGuard(batches, tmp_path, task_of=lambda step: "easy" if step % 3 else "hard")
+    log = TensorBoardLog(
+        tmp_path, tokens_per_step=24, task_of=lambda step: "easy" if step % 3 else "hard"
+    )
+    fit(model, batches, 90, guard, log)
+    assert guard.jumps == 0 and "jumped" not in capsys.readouterr().out
+    found = curves(tmp_path / "train")
+    assert [step for step, _ in found["loss/hard"]] == [1, 13, 25, 37, 49, 61, 73, 85]
+    hard, easy = (np.mean([value for _, value in found[f"loss/{n}"]]) for n in ("hard", "easy"))
+    assert hard > 1.5 * easy
+
+
 def curves(folder: Path) -> dict[str, list[tuple[int, float]]]:
     events = EventAccumulator(str(folder), size_guidance={"tensors": 0})
     events.Reload()

@@ -61,6 +61,10 @@ class StepBatches(ABC):
         """Name the rows of a step, for messages."""
         return self.plan.rows(step).rows
 
+    def task_of(self, step: int) -> str:
+        """Name the task of a step, where several take turns; else "": all steps are alike."""
+        return ""
+
     def dataset(
         self, first_step: int = 0, steps: int | None = None, *, worker: int = 0, workers: int = 1
     ) -> tf.data.Dataset:

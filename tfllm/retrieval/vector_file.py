@@ -54,8 +54,8 @@ def write_vectors(
     if _steps_done(path.with_suffix(".json"), identity):
         return _opened(path)
     raise InputError(
-        f"{path} holds the vectors of another corpus or model, and nothing is overwritten. "
-        "Give another folder, or remove it"
+        f"{path} holds the vectors of another corpus or model, or of another sequence length or "
+        "batch size, and nothing is overwritten. Give another folder, or remove it"
     )
 
 

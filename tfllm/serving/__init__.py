@@ -39,6 +39,7 @@ if TYPE_CHECKING:
         answers_text,
         completions_text,
         next_commands_text,
+        serve_commands_text,
         trial_text,
     )
     from tfllm.serving.signature import Signature, TensorSpec
@@ -71,6 +72,7 @@ __all__ = [
     "predict_in_fresh_process",
     "preview_line",
     "request_body",
+    "serve_commands_text",
     "serve_preview",
     "tensorboard_line",
     "trial_text",
@@ -104,6 +106,7 @@ _HOMES = {
     "predict_in_fresh_process": "fresh",
     "preview_line": "commands",
     "request_body": "commands",
+    "serve_commands_text": "showcase",
     "serve_preview": "preview",
     "tensorboard_line": "commands",
     "trial_text": "showcase",

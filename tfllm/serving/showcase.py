@@ -15,7 +15,13 @@ from tfllm.serving.commands import (
 )
 from tfllm.serving.fresh import predict_in_fresh_process
 
-__all__ = ["answers_text", "completions_text", "next_commands_text", "trial_text"]
+__all__ = [
+    "answers_text",
+    "completions_text",
+    "next_commands_text",
+    "serve_commands_text",
+    "trial_text",
+]
 
 _PROMPT_CHARACTERS = 100
 _TRUTH_CHARACTERS = 80
@@ -91,6 +97,15 @@ def next_commands_text(bundle: Path, tensorboard_dir: Path, instance: Any) -> st
     return "\n\n".join(
         [
             f"Watch:  {tensorboard_line(tensorboard_dir)}",
+            serve_commands_text(bundle, instance),
+        ]
+    )
+
+
+def serve_commands_text(bundle: Path, instance: Any) -> str:
+    """Write the commands that serve a bundle, and ask it."""
+    return "\n\n".join(
+        [
             f"Serve:  {docker_run_line(bundle)}",
             f"Or, without Docker:  {preview_line(bundle)}",
             f"Ask:    {curl_line(bundle.parent.name, [instance])}",

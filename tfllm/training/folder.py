@@ -32,6 +32,7 @@ def train_in_folder(
     sequence_length: int,
     identity: Mapping[str, str],
     rows_of: Callable[[int], Iterable[int | str]] | None = None,
+    task_of: Callable[[int], str] | None = None,
     best_metric: BestMetric | None = None,
     patience: int | None = None,
     keep: int = 2,
@@ -53,6 +54,7 @@ def train_in_folder(
         sequence_length: positions of a row, on average: attention's share of the work.
         identity: what must be the same when a run is resumed: name → value.
         rows_of: step → ids of the rows it reads.
+        task_of: step → its task, where several take turns; "" for none.
         best_metric: see `train`.
         patience: see `train`.
         keep: newest checkpoints to keep, besides the best.
@@ -81,6 +83,7 @@ def train_in_folder(
                 tokens_per_step=tokens_per_step,
                 utilisation_per_token=utilisation,
                 hyperparameters=hyperparameters,
+                task_of=task_of,
             )
         )
         if profiled_steps is not None:
@@ -100,6 +103,7 @@ def train_in_folder(
         checkpoint_minutes=checkpoint_minutes,
         checkpoint_steps=checkpoint_steps,
         rows_of=rows_of,
+        task_of=task_of,
         callbacks=callbacks,
     )
 

@@ -58,6 +58,7 @@ def train(
     checkpoint_minutes: float = 5.0,
     checkpoint_steps: int | None = None,
     rows_of: Callable[[int], Iterable[int | str]] | None = None,
+    task_of: Callable[[int], str] | None = None,
     callbacks: Sequence[keras.callbacks.Callback] = (),
 ) -> Trained:
     """Train a compiled model in a run folder, from its newest checkpoint if it has one.
@@ -82,6 +83,7 @@ def train(
         checkpoint_minutes: between checkpoints within an epoch.
         checkpoint_steps: optimizer steps between them as well; None for minutes alone.
         rows_of: step → ids of the rows it reads, for messages about a bad step.
+        task_of: step → its task; losses of one are not compared with those of another.
         callbacks: more of them, such as `TensorBoardLog`.
 
     Raises:
@@ -123,7 +125,9 @@ def train(
     progress = Progress(
         first_step=first_step, total_steps=total_steps, tokens_per_step=tokens_per_step
     )
-    guard = StepGuard(batches, run_dir if workers.is_chief else None, rows_of=rows_of)
+    guard = StepGuard(
+        batches, run_dir if workers.is_chief else None, rows_of=rows_of, task_of=task_of
+    )
     with progress, checkpoints:
         signal_number = fit_steps(
             model,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -26,8 +26,8 @@ class StepGuard(keras.callbacks.Callback):
     """Says which step's loss jumped, and ends a run whose steps are no longer finite.
 
     A loss jumps if it is above the running median by more than six median absolute deviations of
-    the last 200 steps. The step itself skips what is not finite (`SummedLossModel`); after too
-    many in a row the batch of the newest is saved and training ends.
+    the last 200 steps of its task. The step itself skips what is not finite (`SummedLossModel`);
+    after too many in a row the batch of the newest is saved and training ends.
 
     Losses are read a few steps late, together, so that a GPU is not made to wait at each step.
 
@@ -44,6 +44,7 @@ class StepGuard(keras.callbacks.Callback):
         most_in_a_row: int = 10,
         every: int = 10,
         rows_of: Callable[[int], Iterable[int | str]] | None = None,
+        task_of: Callable[[int], str] | None = None,
     ) -> None:
         """Prepare.
 
@@ -53,6 +54,7 @@ class StepGuard(keras.callbacks.Callback):
             most_in_a_row: skipped steps after which training ends.
             every: optimizer steps between two looks.
             rows_of: step → ids of the rows it read, for messages.
+            task_of: step → its task, where several take turns.
         """
         super().__init__()
         self._supports_tf_logs = True
@@ -61,7 +63,10 @@ class StepGuard(keras.callbacks.Callback):
         self._most_in_a_row = most_in_a_row
         self._every = every
         self._rows_of = rows_of
-        self._losses: deque[float] = deque(maxlen=_REMEMBERED_LOSSES)
+        self._task_of = task_of
+        self._losses: defaultdict[str, deque[float]] = defaultdict(
+            lambda: deque(maxlen=_REMEMBERED_LOSSES)
+        )
         self._unread: list[tuple[int, Any]] = []
         self._newest: dict[str, Any] = {}
         self._step = 0
@@ -97,9 +102,10 @@ class StepGuard(keras.callbacks.Callback):
     def _compare(self, step: int, loss: float) -> None:
         if not np.isfinite(loss):
             return
-        if len(self._losses) >= _LEAST_LOSSES:
-            median = float(np.median(self._losses))
-            deviation = float(np.median(np.abs(np.array(self._losses) - median)))
+        losses = self._losses["" if self._task_of is None else self._task_of(step)]
+        if len(losses) >= _LEAST_LOSSES:
+            median = float(np.median(losses))
+            deviation = float(np.median(np.abs(np.array(losses) - median)))
             # Where losses hardly differ, a hundredth of the median is no jump.
             if loss > median + max(_DEVIATIONS * deviation, 0.01 * abs(median)):
                 self.jumps += 1
@@ -107,7 +113,7 @@ class StepGuard(keras.callbacks.Callback):
                     f"Step {step + 1}: loss {loss:.3f} jumped above the running median "
                     f"{median:.3f}{self._rows_text(step)}"
                 )
-        self._losses.append(loss)
+        losses.append(loss)
 
     def _rows_text(self, step: int) -> str:
         if self._rows_of is None:

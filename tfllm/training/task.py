@@ -70,6 +70,7 @@ def train_task(
             **(identity or {}),
         },
         rows_of=train_rows.rows_of,
+        task_of=train_rows.task_of,
         best_metric=best_metric,
         patience=patience,
         keep=keep,

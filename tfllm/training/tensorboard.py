@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +23,10 @@ _NOT_DRAWN = {"loss", "skipped_in_a_row"}
 class TensorBoardLog(keras.callbacks.Callback):
     """Writes a run's curves every few steps.
 
-    They are loss, each objective's own loss and accuracy, learning rate, gradient norm, tokens per
-    second, seconds of a step, share of padding, skipped steps, memory in MiB, and model FLOPs
-    utilisation where it is known. Keras's
-    own callback writes no per-step scalars by default and the learning rate once an epoch; the
+    They are loss, each objective's own loss and accuracy, each task's loss where several take
+    turns, learning rate, gradient norm, tokens per second, seconds of a step, share of padding,
+    skipped steps, memory in MiB, and model FLOPs utilisation where it is known. Keras's own
+    callback writes no per-step scalars by default and the learning rate once an epoch; the
     horizontal axis here is always the optimizer step.
     """
 
@@ -38,6 +38,7 @@ class TensorBoardLog(keras.callbacks.Callback):
         every: int = 10,
         utilisation_per_token: float | None = None,
         hyperparameters: Mapping[str, Any] | None = None,
+        task_of: Callable[[int], str] | None = None,
     ) -> None:
         """Open event files below `folder`.
 
@@ -47,6 +48,7 @@ class TensorBoardLog(keras.callbacks.Callback):
             every: optimizer steps between two points.
             utilisation_per_token: seconds that one position would take at the device's peak.
             hyperparameters: name → value, for TensorBoard's table of runs.
+            task_of: step → its task, where several take turns: each has a curve of its loss.
         """
         super().__init__()
         self._supports_tf_logs = True
@@ -54,6 +56,8 @@ class TensorBoardLog(keras.callbacks.Callback):
         self._tokens = tokens_per_step
         self._every = every
         self._utilisation_per_token = utilisation_per_token
+        self._task_of = task_of
+        self._points_of_tasks: dict[str, int] = {}
         self._last: tuple[int, float] | None = None
         if hyperparameters:
             self._write_hyperparameters(hyperparameters)
@@ -65,6 +69,7 @@ class TensorBoardLog(keras.callbacks.Callback):
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         """Write a point if it is time."""
         step = int(self.model.optimizer.iterations.numpy())
+        self._write_loss_of_task(step, logs or {})
         if step % self._every:
             return
         # Reading a result waits for the step, so that the clock below is right on a GPU too.
@@ -84,6 +89,15 @@ class TensorBoardLog(keras.callbacks.Callback):
             for name, value in points.items():
                 tf.summary.scalar(name, value)
         self._last = (step, now)
+
+    def _write_loss_of_task(self, step: int, logs: Mapping[str, Any]) -> None:
+        """Write it if the task's last point is far enough back: each tenth may be another's."""
+        task = "" if self._task_of is None else self._task_of(step - 1)
+        newest = self._points_of_tasks.get(task, -self._every)
+        if task and "step_loss" in logs and step - newest >= self._every:
+            self._points_of_tasks[task] = step
+            with self._writer.as_default(step=step):
+                tf.summary.scalar(f"loss/{task}", float(logs["step_loss"]))
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Put the points on disk."""

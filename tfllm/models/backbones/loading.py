@@ -78,6 +78,9 @@ def load_config(name_or_folder: str | Path, **changes: Any) -> PretrainedConfig:
     found = settings.get("model_type") if isinstance(settings, dict) else None
     kind = _SAME_AS.get(found or "", found)
     if kind not in FAMILIES:
+        inside = Path(name_or_folder) / "model"
+        if found is None and inside.is_dir():
+            raise InputError(f"{name_or_folder} is no transformers folder. Did you mean {inside}?")
         raise InputError(
             f"{path} is of the type {found!r}, which is not supported. "
             f"Known are: {', '.join([*FAMILIES, *_SAME_AS])}"
