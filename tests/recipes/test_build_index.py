@@ -48,6 +48,7 @@ def test_a_corpus_is_embedded_measured_and_served(recipe, embedder, beir, tmp_pa
     flags = ("--pretrained", embedder, "--corpus", beir, "--sequence_length", 16)
     done = recipe("build_index", *flags, "--judged", "test", "--export_name", "facts", "--k", 2)
     assert done.code == 0, done.err
+    assert "curl http://127.0.0.1:8501/v1/models/facts:predict" in done.out
     assert "3 queries of test: ndcg_10 0.6667, mrr_10 0.6667, recall_100 0.6667." in done.out
     vectors = np.load(tmp_path / "index" / "vectors.npy")
     assert vectors.shape == (4, 8) and vectors.dtype == np.float32
@@ -77,6 +78,10 @@ def test_what_can_t_be_searched(recipe, beir, tmp_path):
         (("--pretrained", "x", "--corpus", twice), "twice.jsonl:2 has the id '1' of"),
         (("--pretrained", "x", "--corpus", beir, "--judged", "odd"), "odd.tsv:5 names the query"),
         (("--pretrained", "x", "--corpus", beir, "--judged", "none"), "--judged names no document"),
+        (
+            ("--pretrained", "x", "--corpus", beir, "--k", 5, "--export_name", "e"),
+            "--k must be at most 4, the documents of the corpus. Received: 5",
+        ),
         (("--pretrained", "x", "--corpus", "s" * 300, "--judged", "odd"), "--corpus 's"),
     ):
         done = recipe("build_index", *flags)

@@ -181,6 +181,7 @@ def test_flags_that_make_no_sense(module):
         ({"temperature": 3.0}, "--temperature needs --mixing temperature"),
         ({"temperature": 0.5, "mixing": "temperature"}, "--temperature must be at least 1"),
         ({"mixing": "weights"}, "--mixing needs --tasks"),
+        ({"lora_by_task": True}, "--lora_by_task needs --lora_rank"),
         ({"xla": True}, "--xla is for packed rows"),
     ]
     for flags, message in bad:

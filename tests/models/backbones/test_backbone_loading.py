@@ -176,6 +176,16 @@ def test_configurations_that_do_not_fit(folder, settings, message):
     assert "\n" not in str(caught.value)
 
 
+def test_a_runs_folder_is_not_its_model(folder):
+    (folder.parent / "run").mkdir()
+    (folder.parent / "run" / "config.json").write_text('{"seed": 0}')
+    with pytest.raises(InputError, match="of the type None"):
+        load_backbone(folder.parent / "run")
+    folder.rename(folder.parent / "run" / "model")
+    with pytest.raises(InputError, match="Did you mean .*run/model?"):
+        load_backbone(folder.parent / "run")
+
+
 def test_damaged_files(folder):
     weights = folder / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:200])
