@@ -290,13 +290,10 @@ def shown(config: Config, answer: dict[str, Any], around: int = 200) -> str:
     )
     before = before if len(before) <= around else f"…{before[-around:]}"
     after = after if len(after) <= around else f"{after[:around]}…"
-    weights = {"retrieval": config.retrieval_weight, "reranker": config.reranker_weight}
-    scores = {name.removesuffix("_score"): answer[name] for name in sorted(answer)}
-    parts = f"reading {scores['reading']:.2f}" + "".join(
-        f" + {weight:g} · {name} {scores[name]:.2f}"
-        for name, weight in weights.items()
-        if name in scores
-    )
+    parts = f"reading {answer['reading_score']:.2f}"
+    parts += f" + {config.retrieval_weight:g} · retrieval {answer['retrieval_score']:.2f}"
+    if config.reranker:
+        parts += f" + {config.reranker_weight:g} · reranker {answer['reranker_score']:.2f}"
     return (
         f"{answer['answer'].decode() or '(no answer)'}\n"
         f"  document  {answer['document'].decode()}\n"

@@ -146,10 +146,10 @@ def main(config: Config) -> None:
             storage=config.storage,
         )
         print(f"\nThe bundle {bundle} finds documents.")
-        print(f"\n{serving.serve_commands_text(bundle, documents_title(documents))}\n")
+        print(f"\n{serving.serve_commands_text(bundle, example_query(documents))}\n")
 
 
-def documents_title(documents: readers.Reader) -> str:
+def example_query(documents: readers.Reader) -> str:
     """Give a query that the first document answers: its title, or how it begins."""
     first = next(iter(documents))
     return first["title"] or " ".join(first["text"].split()[:8])

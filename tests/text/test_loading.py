@@ -93,8 +93,11 @@ def test_added_tokens_file(tiny, tmp_path):
 
 
 def test_what_cannot_be_loaded(tiny, tmp_path, monkeypatch):
-    with pytest.raises(InputError, match="neither tokenizer.json"):
+    with pytest.raises(InputError, match=r"neither tokenizer.json, .* Found: none of them\.$"):
         load(tmp_path)
+    (tmp_path / "run" / "model").mkdir(parents=True)
+    with pytest.raises(InputError, match=r"Did you mean .*/run/model\?$"):
+        load(tmp_path / "run")
     tiny.save(tmp_path)
     with pytest.raises(InputError, match="is a file"):
         load(tmp_path / "vocab.json")

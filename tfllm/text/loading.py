@@ -51,10 +51,12 @@ def _kind(files: dict[str, Path], place: str) -> str:
         return "WordPiece"
     if not set(files).isdisjoint(_SENTENCEPIECE):
         return "SentencePiece"
+    inside = Path(place) / "model"
+    meant = f" Did you mean {inside}?" if inside.is_dir() else ""
     raise InputError(
         f"{place} holds no tokenizer: neither tokenizer.json, nor vocab.json and merges.txt, nor"
         f" vocab.txt, nor {' nor '.join(_SENTENCEPIECE)}."
-        f" Found: {', '.join(sorted(files)) or 'none of the files of one'}."
+        f" Found: {', '.join(sorted(files)) or 'none of them'}.{meant}"
     )
 
 

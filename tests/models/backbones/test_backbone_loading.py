@@ -182,7 +182,7 @@ def test_a_runs_folder_is_not_its_model(folder):
     with pytest.raises(InputError, match="of the type None"):
         load_backbone(folder.parent / "run")
     folder.rename(folder.parent / "run" / "model")
-    with pytest.raises(InputError, match="Did you mean .*run/model?"):
+    with pytest.raises(InputError, match=r"Did you mean .*run/model\?$"):
         load_backbone(folder.parent / "run")
 
 
